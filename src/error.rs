@@ -1,0 +1,226 @@
+//! The one error type.
+//!
+//! An [`Error`] says what went wrong (`error_type()`, out of a closed set), in which [`Phase`], and why (`source()`).
+//! Its text holds no URL and no header, so it can be logged anywhere.
+
+use std::{error::Error as StdError, fmt, io, sync::Arc};
+
+use crate::phase::Phase;
+
+/// Any error that this crate's causes may be made of.
+pub type BoxError = Box<dyn StdError + Send + Sync + 'static>;
+
+/// Why a request failed.
+///
+/// Cheap to clone (one pointer): when several requests waited for one connection that could not be made, each gets the
+/// same error.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: Kind,
+    phase: Phase,
+    source: Option<BoxError>,
+}
+
+impl Error {
+    pub(crate) fn new(kind: Kind, phase: Phase) -> Self {
+        Self(Arc::new(Inner { kind, phase, source: None }))
+    }
+
+    pub(crate) fn with(kind: Kind, phase: Phase, source: impl Into<BoxError>) -> Self {
+        Self(Arc::new(Inner { kind, phase, source: Some(source.into()) }))
+    }
+
+    pub(crate) fn timeout(phase: Phase) -> Self {
+        Self::new(Kind::Timeout, phase)
+    }
+
+    pub(crate) fn canceled(phase: Phase) -> Self {
+        Self::new(Kind::Canceled, phase)
+    }
+
+    pub(crate) fn invalid(why: impl Into<BoxError>) -> Self {
+        Self::with(Kind::InvalidRequest, Phase::Request, why)
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The innermost phase that died; [`Phase::Request`] if it was none of them.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.0.phase
+    }
+
+    /// The low-cardinality name of what happened, as in the `error.type` attribute: `connection_refused`, `timeout`, ….
+    #[must_use]
+    pub fn error_type(&self) -> &'static str {
+        self.0.kind.as_str()
+    }
+
+    /// No connection could be made: it failed in `dns`, `connect`, `tunnel` or `tls`.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self.phase(), Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls)
+    }
+
+    /// The host's name could not be resolved.
+    #[must_use]
+    pub fn is_dns(&self) -> bool {
+        self.phase() == Phase::Dns
+    }
+
+    /// The TLS handshake or the server's certificate failed.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.phase() == Phase::Tls
+    }
+
+    /// A timeout of this client ran out.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.kind() == Kind::Timeout
+    }
+
+    /// The request was given up by its caller, or its client was shut down.
+    #[must_use]
+    pub fn is_canceled(&self) -> bool {
+        self.kind() == Kind::Canceled
+    }
+
+    /// The request's or the response's body failed.
+    #[must_use]
+    pub fn is_body(&self) -> bool {
+        matches!(self.kind(), Kind::RequestBodyFailed | Kind::BodyIncomplete)
+    }
+
+    /// The request itself can't be sent: another scheme, no host, a header that the protocol forbids.
+    #[must_use]
+    pub fn is_invalid_request(&self) -> bool {
+        self.kind() == Kind::InvalidRequest
+    }
+}
+
+impl fmt::Display for Error {
+    /// Only its own level: the cause is in `source()`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.phase(), self.kind().message())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Error");
+        out.field("phase", &self.phase()).field("error_type", &self.error_type());
+        if let Some(source) = &self.0.source {
+            out.field("source", source);
+        }
+        out.finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $message:literal;)+) => {
+        /// What went wrong: the closed set of `error.type` values.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub(crate) enum Kind { $($(#[$doc])* $name,)+ }
+
+        impl Kind {
+            pub(crate) const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text,)+ }
+            }
+
+            const fn message(self) -> &'static str {
+                match self { $(Self::$name => $message,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    HostNotFound = "host_not_found", "host name not found";
+    TryAgain = "try_again", "the name server did not answer; try again";
+    NoRecovery = "no_recovery", "the name lookup failed for good";
+    NoAddresses = "no_addresses", "the host has no addresses";
+    ConnectionRefused = "connection_refused", "connection refused";
+    ConnectionReset = "connection_reset", "connection reset by the peer";
+    NetworkUnreachable = "network_unreachable", "network unreachable";
+    HostUnreachable = "host_unreachable", "host unreachable";
+    AddressNotAvailable = "address_not_available", "address not available";
+    PermissionDenied = "permission_denied", "permission denied";
+    ConnectFailed = "connect_failed", "the connection could not be made";
+    CertificateUntrusted = "certificate_untrusted", "the server's certificate is not trusted";
+    CertificateExpired = "certificate_expired", "the server's certificate has expired or is not valid yet";
+    CertificateNameMismatch = "certificate_name_mismatch", "the server's certificate is for another host name";
+    CertificateRevoked = "certificate_revoked", "the server's certificate was revoked";
+    CertificateInvalid = "certificate_invalid", "the server's certificate is invalid";
+    TlsProtocolError = "tls_protocol_error", "the TLS handshake failed";
+    TlsClosed = "tls_closed", "the peer closed the connection during the TLS handshake";
+    ConnectionClosed = "connection_closed", "the server closed the connection before its response";
+    WriteFailed = "write_failed", "the request could not be written";
+    MalformedResponse = "malformed_response", "the response is malformed";
+    HeadTooLarge = "head_too_large", "the response head is too large";
+    BodyIncomplete = "body_incomplete", "the response body ended too early";
+    Http2ProtocolError = "http2_protocol_error", "HTTP/2 protocol error";
+    Http2StreamReset = "http2_stream_reset", "the HTTP/2 stream was reset";
+    Http2GoAway = "http2_goaway", "the server is closing the HTTP/2 connection";
+    Timeout = "timeout", "timed out";
+    Canceled = "canceled", "canceled";
+    RequestBodyFailed = "request_body_failed", "the request body failed";
+    InvalidRequest = "invalid_request", "invalid request";
+    Other = "_OTHER", "failed";
+}
+
+impl Kind {
+    /// The kind of a failed connect, out of the system's own error.
+    pub(crate) fn of_connect(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => Self::ConnectionRefused,
+            io::ErrorKind::ConnectionReset => Self::ConnectionReset,
+            io::ErrorKind::NetworkUnreachable => Self::NetworkUnreachable,
+            io::ErrorKind::HostUnreachable => Self::HostUnreachable,
+            io::ErrorKind::AddrNotAvailable => Self::AddressNotAvailable,
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied,
+            io::ErrorKind::TimedOut => Self::Timeout,
+            _ => Self::ConnectFailed,
+        }
+    }
+}
+
+/// The first error of type `T` in a chain of causes.
+pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_pointer() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn the_text_is_one_level_and_the_cause_is_the_source() {
+        let error = Error::with(Kind::ConnectionRefused, Phase::Connect, io::Error::other("inner"));
+        assert_eq!(error.to_string(), "connect: connection refused");
+        assert_eq!(error.source().expect("a cause").to_string(), "inner");
+        assert!(error.is_connect() && !error.is_dns() && !error.is_timeout());
+    }
+}

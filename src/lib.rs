@@ -1,0 +1,9 @@
+//! httptrace
+pub mod clock;
+pub mod connection;
+mod error;
+pub mod hooks;
+mod phase;
+pub mod timeline;
+pub use error::{BoxError, Error};
+pub use phase::Phase;

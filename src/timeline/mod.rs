@@ -1,0 +1,356 @@
+//! The record of one attempt, and who is told of it.
+//!
+//! A [`Timeline`] is plain data: what happened, when, on which connection. It is filled by an internal
+//! [`ClientTrace`](crate::hooks::ClientTrace) and knows nothing of spans, metrics or output. Absent is absent: a phase
+//! that did not happen is `None` or missing, never zero. Views read it through [`Timeline::phases`], so that they all
+//! tell the same story.
+
+mod recorder;
+mod segments;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::{Method, StatusCode, Version, request::Parts};
+
+pub(crate) use self::recorder::{DialRecorder, Recorder};
+pub use self::{recorder::TimelineHandle, segments::PhaseSpan};
+use crate::{
+    clock::TimeAnchor,
+    connection::{ConnectionInfo, TlsInfo, TraceRef},
+    error::Error,
+    hooks::{ConnOutcome, IdleReturn, ResponseOutcome, WaitCause},
+};
+
+/// What was asked for: the same for all views of one attempt.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RequestInfo {
+    /// The method.
+    pub method: Method,
+    /// The URL with its secrets replaced, as in the `url.full` attribute.
+    pub url: String,
+    /// The host, without brackets.
+    pub host: Arc<str>,
+    /// The port, the scheme's default filled in.
+    pub port: u16,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// Which attempt of the request this is, from 1.
+    pub attempt: u32,
+    /// How often this request was sent before, hops included; 0 for the first time.
+    pub resend_count: u32,
+}
+
+/// The record of one attempt of a request.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Timeline {
+    /// Turns the monotonic moments below into wall time.
+    pub anchor: TimeAnchor,
+    /// The call.
+    pub start: Instant,
+    /// The later of the last body byte (or drop, or error) and the connection's return; absent while under way.
+    pub end: Option<Instant>,
+    /// The last body byte, drop or error: what `http.client.request.duration` runs to.
+    pub response_end: Option<Instant>,
+    /// What was asked for.
+    pub request: Arc<RequestInfo>,
+    /// The attempt's CLIENT span; absent without a tracer.
+    pub trace: Option<TraceRef>,
+    /// The response's status; absent if no head arrived.
+    pub status: Option<StatusCode>,
+    /// The response's HTTP version; absent if no head arrived.
+    pub version: Option<Version>,
+    /// Why the attempt failed.
+    pub error: Option<Error>,
+    /// The connection it used; absent if it got none.
+    pub connection: Option<ConnectionUse>,
+    /// Its wait for a connection; absent if one was at hand.
+    pub wait: Option<Wait>,
+    /// The lookups, connects and handshakes of its own dial.
+    pub setup: Vec<SetupPhase>,
+    /// When the request was handed to the wire.
+    pub write_start: Option<Instant>,
+    /// When the socket accepted the whole head.
+    pub wrote_headers: Option<Instant>,
+    /// When the socket accepted the last byte of the request.
+    pub wrote_request: Option<Instant>,
+    /// Why the request could not be written whole.
+    pub write_error: Option<Error>,
+    /// When the first byte of any response was readable, 1xx included.
+    pub first_byte: Option<Instant>,
+    /// When the first byte of the final response was readable.
+    pub final_first_byte: Option<Instant>,
+    /// Body bytes handed over; absent if the request has no body.
+    pub request_body_bytes: Option<u64>,
+    /// Body bytes that the application received.
+    pub response_body_bytes: u64,
+    /// How the response ended; absent if there was no connection to get one from.
+    pub response_outcome: Option<ResponseOutcome>,
+    /// What became of the connection; absent if there was none.
+    pub idle_return: Option<IdleReturn>,
+    /// The HTTP/2 stream; absent on HTTP/1.
+    pub stream_id: Option<u32>,
+    /// The moments worth showing, in the order in which they were told.
+    pub events: Vec<Event>,
+    /// Every hook that was called, in order; empty unless the client records them (`timeline(true)`).
+    pub hooks: Vec<HookCall>,
+    /// Events, hooks and set-up phases beyond the record's limits (128, 128 and 64), counted and not kept.
+    pub dropped_events: u32,
+}
+
+/// A connection as one attempt used it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ConnectionUse {
+    /// The connection.
+    pub info: Arc<ConnectionInfo>,
+    /// Where it came from.
+    pub outcome: ConnOutcome,
+    /// How long it was idle; absent unless it came out of the idle pool.
+    pub idle_time: Option<Duration>,
+    /// From ready for use to in hand.
+    pub age: Duration,
+    /// Which request on it this is, from 1.
+    pub request_number: u64,
+}
+
+impl ConnectionUse {
+    /// Whether it has carried a request before.
+    #[must_use]
+    pub fn reused(&self) -> bool {
+        self.request_number > 1
+    }
+
+    /// Whether it came out of the idle pool.
+    #[must_use]
+    pub fn was_idle(&self) -> bool {
+        self.idle_time.is_some()
+    }
+}
+
+/// A wait for a connection.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Wait {
+    /// The pool was asked.
+    pub start: Instant,
+    /// The connection was in hand, or there was to be none; absent while under way.
+    pub end: Option<Instant>,
+    /// What was waited for; absent if it failed before that was known.
+    pub cause: Option<WaitCause>,
+    /// Why there is no connection.
+    pub error: Option<Error>,
+    /// The span that was started live for it, so that others can link to it.
+    pub trace: Option<TraceRef>,
+}
+
+/// One step of a dial.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SetupPhase {
+    /// Its start.
+    pub start: Instant,
+    /// Its end; absent while under way.
+    pub end: Option<Instant>,
+    /// Why it failed.
+    pub error: Option<Error>,
+    /// Which step.
+    pub detail: SetupDetail,
+}
+
+/// What is known of one step of a dial.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum SetupDetail {
+    /// A lookup.
+    #[non_exhaustive]
+    Dns {
+        /// The name.
+        host: String,
+        /// The answers.
+        addrs: Vec<IpAddr>,
+        /// Whether the answer was shared with another lookup.
+        coalesced: bool,
+    },
+    /// A connect to one address.
+    #[non_exhaustive]
+    Connect {
+        /// The address.
+        peer: SocketAddr,
+        /// This end's address.
+        local: Option<SocketAddr>,
+        /// Which address of the dial, from 1.
+        attempt: u32,
+    },
+    /// The exchange with a proxy.
+    #[non_exhaustive]
+    Tunnel {
+        /// The proxy's host.
+        host: String,
+        /// The proxy's port.
+        port: u16,
+        /// Its answer.
+        status: Option<StatusCode>,
+    },
+    /// A TLS handshake.
+    #[non_exhaustive]
+    Tls {
+        /// The name sent as SNI.
+        server_name: Option<String>,
+        /// The session.
+        tls: Option<Box<TlsInfo>>,
+    },
+}
+
+/// One moment of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// `wrote-headers`: the socket accepted the head. Belongs to `request-write`.
+    WroteHeaders,
+    /// `first-byte`: of any response.
+    FirstByte,
+    /// `wait-100-continue`.
+    Wait100Continue,
+    /// `got-100-continue`.
+    Got100Continue,
+    /// `informational`: an interim response other than 100 and 101.
+    Informational(StatusCode),
+    /// `idle-return`: what became of the connection.
+    IdleReturn(IdleReturn),
+}
+
+impl EventKind {
+    /// The event's name in spans and JSON.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::WroteHeaders => "wrote-headers",
+            Self::FirstByte => "first-byte",
+            Self::Wait100Continue => "wait-100-continue",
+            Self::Got100Continue => "got-100-continue",
+            Self::Informational(_) => "informational",
+            Self::IdleReturn(_) => "idle-return",
+        }
+    }
+}
+
+/// One call of a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct HookCall {
+    /// The hook's method name.
+    pub name: &'static str,
+    /// When its event happened.
+    pub at: Instant,
+}
+
+/// The whole of one dial.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DialRecord {
+    /// Turns the moments into wall time.
+    pub anchor: TimeAnchor,
+    /// Its start.
+    pub start: Instant,
+    /// Its end.
+    pub end: Instant,
+    /// The host that was dialled.
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// Its steps.
+    pub setup: Vec<SetupPhase>,
+    /// Why it failed.
+    pub error: Option<Error>,
+}
+
+/// What became of a dial whose request had gone on without it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DialOutcome {
+    /// The idle pool took the connection.
+    Pooled,
+    /// A waiting request took it.
+    HandedOver,
+    /// Nobody wanted it.
+    Discarded,
+    /// There is none.
+    Failed,
+}
+
+impl DialOutcome {
+    /// The value of `httptrace.dial.outcome`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pooled => "pooled",
+            Self::HandedOver => "handed_over",
+            Self::Discarded => "discarded",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Somebody who reports attempts: spans, metrics, a callback.
+///
+/// Most of a report is made from the finished record. Two things can't wait: the request span's ids go into
+/// `traceparent` before anything is sent, and a set-up that others may link to needs its ids while it runs.
+pub trait Reporter: Send + Sync {
+    /// An attempt begins, in the context of its caller. May add header fields. `None`: not interested in this one.
+    fn started(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
+}
+
+/// One reporter's view of one attempt.
+pub trait Report: Send + Sync {
+    /// Another attempt of the same request begins, under the same parent.
+    fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
+
+    /// The attempt's own span.
+    fn trace(&self) -> Option<TraceRef> {
+        None
+    }
+
+    /// The attempt begins to dial: its `get-connection` starts now. Returns that span, for links.
+    fn setup_started(&self, at: Instant) -> Option<TraceRef> {
+        let _ = at;
+        None
+    }
+
+    /// A dial that this attempt began has ended without it. Called before the connection is given on.
+    fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
+        let _ = dial;
+        None
+    }
+
+    /// The attempt is over. Called once.
+    fn finished(&self, timeline: &Timeline);
+}
+
+/// A background dial's span, waiting for the pool's word.
+pub struct PendingDial {
+    /// The span, for links.
+    pub trace: Option<TraceRef>,
+    /// Ends it.
+    pub finish: Box<dyn FnOnce(DialOutcome) + Send>,
+}
+
+/// Most events that a record keeps, and most hook calls.
+pub(crate) const MAX_EVENTS: usize = 128;
+/// Most set-up phases that a record keeps.
+pub(crate) const MAX_SETUP: usize = 64;

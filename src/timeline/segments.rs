@@ -1,0 +1,91 @@
+//! A record as phases: the one derivation that spans, waterfall and JSON share. Pure.
+
+use std::time::Instant;
+
+use super::{SetupDetail, SetupPhase, Timeline};
+use crate::{error::Error, phase::Phase};
+
+/// One phase of a finished attempt: what a span, a bar or a JSON entry is made from.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct PhaseSpan<'a> {
+    /// Which phase.
+    pub phase: Phase,
+    /// The phase that it is part of; [`Phase::Request`] for the attempt itself.
+    pub parent: Phase,
+    /// Its start.
+    pub start: Instant,
+    /// Its end.
+    pub end: Instant,
+    /// Why it failed, or why a phase inside it did.
+    pub error: Option<&'a Error>,
+    /// More about a step of a dial.
+    pub detail: Option<&'a SetupDetail>,
+}
+
+impl SetupPhase {
+    /// Which phase this step is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.detail {
+            SetupDetail::Dns { .. } => Phase::Dns,
+            SetupDetail::Connect { .. } => Phase::Connect,
+            SetupDetail::Tunnel { .. } => Phase::Tunnel,
+            SetupDetail::Tls { .. } => Phase::Tls,
+        }
+    }
+}
+
+/// The steps of a dial as phases; a step that is still open ends at `end`.
+pub(crate) fn setup_phases(setup: &[SetupPhase], parent: Phase, end: Instant) -> impl Iterator<Item = PhaseSpan<'_>> {
+    setup.iter().map(move |step| PhaseSpan {
+        phase: step.phase(),
+        parent,
+        start: step.start,
+        end: step.end.unwrap_or(end),
+        error: step.error.as_ref(),
+        detail: Some(&step.detail),
+    })
+}
+
+impl Timeline {
+    /// The attempt's phases, sorted by their start, a parent before its parts. All are ended.
+    #[must_use]
+    pub fn phases(&self) -> Vec<PhaseSpan<'_>> {
+        let end = self.response_end.or(self.end).unwrap_or(self.start);
+        let mut phases = Vec::with_capacity(4 + self.setup.len());
+        if let Some(wait) = &self.wait {
+            let end = wait.end.unwrap_or(end);
+            phases.push(span(Phase::GetConnection, wait.start, end, wait.error.as_ref()));
+            phases.extend(setup_phases(&self.setup, Phase::GetConnection, end));
+        }
+        self.exchange(end, &mut phases);
+        phases.sort_by_key(|phase| phase.start);
+        phases
+    }
+
+    /// `request-write`, `response-wait` and `response-read`: each ends where the next begins, or where it died.
+    fn exchange<'a>(&'a self, end: Instant, phases: &mut Vec<PhaseSpan<'a>>) {
+        let failed = |phase: Phase| self.error.as_ref().filter(|error| error.phase() == phase);
+        if let Some(start) = self.write_start {
+            let written = self.wrote_request.unwrap_or(end);
+            let error = failed(Phase::RequestWrite).or(self.write_error.as_ref());
+            phases.push(span(Phase::RequestWrite, start, written, error));
+        }
+        if let Some(written) = self.wrote_request {
+            match self.final_first_byte {
+                // An early response: there was nothing to wait for.
+                Some(first) if first < written => {}
+                Some(first) => phases.push(span(Phase::ResponseWait, written, first, None)),
+                None => phases.push(span(Phase::ResponseWait, written, end, failed(Phase::ResponseWait))),
+            }
+        }
+        if let Some(first) = self.final_first_byte {
+            phases.push(span(Phase::ResponseRead, first, end.max(first), failed(Phase::ResponseRead)));
+        }
+    }
+}
+
+fn span(phase: Phase, start: Instant, end: Instant, error: Option<&Error>) -> PhaseSpan<'_> {
+    PhaseSpan { phase, parent: Phase::Request, start, end: end.max(start), error, detail: None }
+}
