@@ -4,6 +4,7 @@ mod config;
 pub mod connection;
 pub mod dial;
 mod error;
+mod exchange;
 pub mod hooks;
 mod phase;
 mod pool;
