@@ -5,6 +5,7 @@
 //! through [`Ending::finish`], once.
 
 use std::{
+    any::Any,
     fmt,
     future::Future,
     pin::Pin,
@@ -12,13 +13,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
@@ -46,6 +47,32 @@ pub(crate) enum Payload {
 }
 
 impl Payload {
+    /// Keeps what can be sent again: nothing, and bytes that are whole already. The rest is boxed.
+    pub(crate) fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        let any = &mut body as &mut dyn Any;
+        if let Some(full) = any.downcast_mut::<Option<Full<Bytes>>>().and_then(Option::take) {
+            return Self::of_full(full);
+        }
+        match body {
+            Some(body) if !body.is_end_stream() => Self::Stream(body.map_err(Into::into).boxed_unsync()),
+            _ => Self::Empty,
+        }
+    }
+
+    fn of_full(mut full: Full<Bytes>) -> Self {
+        // A `Full` is ready at once and has one frame.
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(&mut full).poll_frame(&mut cx) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().map_or(Self::Empty, Self::Full),
+            Poll::Ready(_) | Poll::Pending => Self::Empty,
+        }
+    }
+
     /// The same payload once more, if it was kept.
     pub(crate) fn replay(&self) -> Option<Self> {
         match self {

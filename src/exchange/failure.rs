@@ -119,7 +119,11 @@ pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
 }
 
 /// Whether the server said that it did nothing for this request (RFC 9113 §8.7).
-pub(super) fn refused(error: &hyper::Error, exchange: &Exchange, goaway: Option<u32>) -> Option<crate::hooks::RetryReason> {
+pub(super) fn refused(
+    error: &hyper::Error,
+    exchange: &Exchange,
+    goaway: Option<u32>,
+) -> Option<crate::hooks::RetryReason> {
     let h2 = find::<h2::Error>(error);
     if h2.is_some_and(|h2| h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)) {
         return Some(crate::hooks::RetryReason::RefusedStream);

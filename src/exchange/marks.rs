@@ -126,7 +126,9 @@ impl Exchange {
         };
         let (Some(at), Some(started)) = (at, started) else { return };
         if let Some(fields) = &self.fields {
-            fields.each(|name, value| self.hooks.emit(|t| t.wrote_header_field(&WroteHeaderFieldInfo { at, name, value })));
+            fields.each(|name, value| {
+                self.hooks.emit(|t| t.wrote_header_field(&WroteHeaderFieldInfo { at, name, value }))
+            });
         }
         self.hooks.emit(|t| t.wrote_headers(&WroteHeadersInfo { at, started }));
     }

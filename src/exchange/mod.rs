@@ -29,6 +29,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Sleep;
 
+pub use self::body::ResponseBody;
 use self::{body::must_close, driver::Engine, sensor::Sensor};
 pub(crate) use self::{
     body::{Ending, Payload, RequestBody},
@@ -36,7 +37,6 @@ pub(crate) use self::{
     marks::{Exchange, Fields},
     sensor::Wire,
 };
-pub use self::body::ResponseBody;
 use crate::{
     config::ExchangeConfig,
     connection::{ConnectionInfo, Protocol},
@@ -215,9 +215,7 @@ impl Conn {
     pub(crate) fn share(&self) -> Option<Self> {
         match self {
             Self::Http1 { .. } => None,
-            Self::Http2 { sender, shared } => {
-                Some(Self::Http2 { sender: sender.clone(), shared: Arc::clone(shared) })
-            }
+            Self::Http2 { sender, shared } => Some(Self::Http2 { sender: sender.clone(), shared: Arc::clone(shared) }),
         }
     }
 
@@ -245,7 +243,6 @@ impl Conn {
     pub(crate) fn count_request(&self) -> u64 {
         self.shared().requests.fetch_add(1, Ordering::Relaxed) + 1
     }
-
 }
 
 /// Why a request was not answered.

@@ -119,7 +119,11 @@ enum Scanner {
         /// Whose head is being looked for.
         head_of: Option<Arc<Exchange>>,
     },
-    Http2 { out: Frames, inbound: Frames, due: Vec<Fact> },
+    Http2 {
+        out: Frames,
+        inbound: Frames,
+        due: Vec<Fact>,
+    },
 }
 
 impl Sensor {
@@ -127,9 +131,7 @@ impl Sensor {
         transport.watch(watched);
         let protocol = match protocol {
             Protocol::Http1 => Scanner::Http1 { matched: 0, head_due: false, head_of: None },
-            Protocol::Http2 => {
-                Scanner::Http2 { out: Frames::outbound(), inbound: Frames::inbound(), due: Vec::new() }
-            }
+            Protocol::Http2 => Scanner::Http2 { out: Frames::outbound(), inbound: Frames::inbound(), due: Vec::new() },
         };
         Self { transport, wire, protocol }
     }
