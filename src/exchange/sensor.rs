@@ -90,6 +90,11 @@ impl Wire {
         }
     }
 
+    /// HTTP/1: whether a response has begun whose end is still to be told.
+    pub(crate) fn is_answering(&self) -> bool {
+        self.current().is_some_and(|exchange| exchange.marks().first_byte)
+    }
+
     fn current(&self) -> Option<Arc<Exchange>> {
         self.lock().current.clone()
     }

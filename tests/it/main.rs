@@ -1,4 +1,6 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
+mod rules;
+mod stories;
 mod support;
 mod support_selftest;
