@@ -77,11 +77,11 @@ impl Driver {
         Poll::Pending
     }
 
-    /// hyper ends an HTTP/1 connection as soon as it has handed over a response that asks for it. Why it ended is known
-    /// to who reads that response, so the driver waits for its word.
+    /// hyper ends an HTTP/1 connection as soon as it has handed over an error, or a response that asks for it. Why it
+    /// ended is known to whose request it was, so the driver waits for that word.
     fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut desk = self.shared.desk();
-        if desk.reason.is_some() || desk.returning.is_some() || !self.shared.wire.is_answering() {
+        if desk.reason.is_some() || desk.returning.is_some() || !self.shared.wire.is_in_use() {
             return Poll::Ready(());
         }
         desk.waker = Some(cx.waker().clone());
