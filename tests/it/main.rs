@@ -1,4 +1,5 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
+mod failures;
 mod support;
 mod support_selftest;
