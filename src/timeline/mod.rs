@@ -43,7 +43,14 @@ pub struct RequestInfo {
     pub attempt: u32,
     /// How often this request was sent before, hops included; 0 for the first time.
     pub resend_count: u32,
+    /// The caller's own number for the request, from its [`Tag`].
+    pub tag: Option<u64>,
 }
+
+/// A caller's own number for a request: put it into the request's extensions, and find it in
+/// [`RequestInfo::tag`] of every attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag(pub u64);
 
 /// The record of one attempt of a request.
 #[derive(Debug, Clone)]

@@ -1,0 +1,3 @@
+//! Views: what is made from the records.
+
+pub mod waterfall;
