@@ -1,0 +1,102 @@
+//! The settings of a client as plain data. Every default stands here, with its reason.
+
+use std::{net::IpAddr, time::Duration};
+
+/// Limits of the pool.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolConfig {
+    /// How long an unused connection is kept. 90 s, as Go's default transport: below the 2 minutes and more after which
+    /// load balancers drop silently, above the pauses of an interactive program. `None`: for ever.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Idle connections in all. 256: a few hundred descriptors are no burden, thousands are.
+    pub(crate) max_idle: usize,
+    /// Idle connections per host. No smaller cap than the pool's: Go's 2 is its best-known trap.
+    pub(crate) max_idle_per_host: usize,
+    /// Connections per host, dials included. None: HTTP has its own flow control, and a hidden queue is a surprise.
+    pub(crate) max_connections_per_host: Option<usize>,
+    /// Age at which a connection takes no further request. None: it is a knob for those who balance by DNS.
+    pub(crate) max_lifetime: Option<Duration>,
+    /// An `https` origin may turn out to speak HTTP/2, so its first requests wait for one dial.
+    pub(crate) may_share: bool,
+    /// Every connection is HTTP/2.
+    pub(crate) always_shares: bool,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            idle_timeout: Some(Duration::from_secs(90)),
+            max_idle: 256,
+            max_idle_per_host: usize::MAX,
+            max_connections_per_host: None,
+            max_lifetime: None,
+            may_share: true,
+            always_shares: false,
+        }
+    }
+}
+
+/// How a connection is made.
+#[derive(Debug, Clone)]
+pub(crate) struct DialConfig {
+    /// One dial: dns, connect, tunnel and tls. 30 s, Go's dial timeout: longer than any handshake that still succeeds.
+    pub(crate) connect_timeout: Duration,
+    /// One TLS handshake. 10 s, as Go.
+    pub(crate) tls_timeout: Duration,
+    /// Addresses tried in turn. 16: more answers are a misconfigured name.
+    pub(crate) max_addresses: usize,
+    /// TCP_NODELAY. On: a request's last small segment must not wait for an acknowledgement.
+    pub(crate) nodelay: bool,
+    /// TCP keep-alive probes. 30 s, as Go, so that a dead peer is noticed within the idle timeout.
+    pub(crate) keep_alive: Option<Duration>,
+    /// The local address to connect from.
+    pub(crate) local_address: Option<IpAddr>,
+}
+
+impl Default for DialConfig {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            tls_timeout: Duration::from_secs(10),
+            max_addresses: 16,
+            nodelay: true,
+            keep_alive: Some(Duration::from_secs(30)),
+            local_address: None,
+        }
+    }
+}
+
+/// How the protocol of a connection is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProtocolChoice {
+    /// HTTP/2 where the TLS handshake agrees on it (ALPN), else HTTP/1.1. Plain connections speak HTTP/1.1.
+    Alpn,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only over TLS; plain connections speak HTTP/1.1.
+    Http2,
+    /// HTTP/2 without asking, plain connections too (RFC 9113 §3.3).
+    Http2PriorKnowledge,
+}
+
+/// How requests are exchanged.
+#[derive(Debug, Clone)]
+pub(crate) struct ExchangeConfig {
+    /// The whole request, retries and response body included. None: only the caller knows how long its work may take.
+    pub(crate) timeout: Option<Duration>,
+    /// Header fields of a response. 100 is hyper's in-place array on HTTP/1; more costs 16 KiB per response.
+    pub(crate) max_headers: usize,
+    /// Bytes of a response's head. 256 KiB: the largest seen in the wild fit twice.
+    pub(crate) max_head_bytes: usize,
+}
+
+impl Default for ExchangeConfig {
+    fn default() -> Self {
+        Self { timeout: None, max_headers: 100, max_head_bytes: 256 * 1024 }
+    }
+}
+
+/// What of an unread response body is read to save its connection: bytes and time.
+pub(crate) const DRAIN_BYTES: usize = 256 * 1024;
+/// As above.
+pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(50);

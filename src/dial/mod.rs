@@ -1,0 +1,133 @@
+//! The dialer: from an origin to a byte stream that is ready for HTTP.
+//!
+//! `resolve` → `connect` (every address in turn) → `tls`. Each step calls its pair of hooks, and all end within one
+//! deadline. The dialer knows nothing of pools, requests or spans.
+
+mod connect;
+mod resolve;
+mod tls;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Instant,
+};
+
+pub use self::resolve::{Resolve, ResolveError, Resolving, SystemResolver};
+pub(crate) use self::tls::{Tls, Trust};
+use crate::{
+    clock,
+    config::{DialConfig, ProtocolChoice},
+    connection::{Protocol, TlsInfo},
+    error::Error,
+    hooks::emit::Hooks,
+    phase::Phase,
+    transport::Transport,
+};
+
+/// Makes connections.
+pub(crate) struct Dialer {
+    pub(crate) config: DialConfig,
+    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) tls: Tls,
+    pub(crate) protocol: ProtocolChoice,
+}
+
+/// Where to.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    pub(crate) https: bool,
+    pub(crate) host: Arc<str>,
+    pub(crate) port: u16,
+}
+
+/// How far a dial has come: for the request that gives up meanwhile, and has to say where.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU8);
+
+impl Progress {
+    fn enter(&self, phase: Phase) {
+        let step = match phase {
+            Phase::Dns => 1,
+            Phase::Connect => 2,
+            Phase::Tls => 3,
+            _ => 0,
+        };
+        self.0.store(step, Ordering::Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Phase::Dns,
+            2 => Phase::Connect,
+            3 => Phase::Tls,
+            _ => Phase::GetConnection,
+        }
+    }
+}
+
+/// A connection without a protocol yet.
+pub(crate) struct Dialed {
+    pub(crate) transport: Transport,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) tls: Option<TlsInfo>,
+    pub(crate) protocol: Protocol,
+}
+
+impl Dialer {
+    /// One dial, from the lookup to the end of the handshake.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it closes what is open; each open step is told as `canceled`.
+    pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
+        let deadline = clock::now() + self.config.connect_timeout;
+        progress.enter(Phase::Dns);
+        let addrs = self.addresses(target, deadline, hooks).await?;
+        progress.enter(Phase::Connect);
+        let socket = connect::first_of(&addrs, &self.config, deadline, hooks).await?;
+        let (local, peer) = (socket.tcp().local_addr().ok(), socket.tcp().peer_addr().ok());
+        if !target.https {
+            let protocol = match self.protocol {
+                ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,
+                ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 => Protocol::Http1,
+            };
+            return Ok(Dialed { transport: Transport::Plain(socket), local, peer, tls: None, protocol });
+        }
+        progress.enter(Phase::Tls);
+        let (stream, tls) = self.tls.handshake(socket, &target.host, deadline, self.config.tls_timeout, hooks).await?;
+        let protocol = match (self.protocol, tls.alpn.as_deref()) {
+            (ProtocolChoice::Http2PriorKnowledge, _) | (_, Some("h2")) => Protocol::Http2,
+            _ => Protocol::Http1,
+        };
+        let transport = Transport::Tls(Box::new(stream));
+        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol })
+    }
+
+    /// An address has no lookup, and so no hooks.
+    async fn addresses(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Vec<SocketAddr>, Error> {
+        if let Ok(addr) = target.host.parse::<IpAddr>() {
+            return Ok(vec![SocketAddr::new(addr, target.port)]);
+        }
+        let guard = hooks.dns(&target.host);
+        let lookup = tokio::time::timeout_at(deadline.into(), self.resolver.resolve(&target.host)).await;
+        let result = match lookup {
+            Ok(Ok(addrs)) if addrs.is_empty() => Err(resolve_error(ResolveError::no_addresses())),
+            Ok(Ok(addrs)) => Ok(addrs),
+            Ok(Err(error)) => Err(resolve_error(error)),
+            Err(_) => Err(Error::timeout(Phase::Dns)),
+        };
+        guard.done(result.as_deref());
+        let addrs = result?;
+        let sockets = addrs.into_iter().map(|addr| SocketAddr::new(addr, target.port));
+        Ok(sockets.take(self.config.max_addresses).collect())
+    }
+}
+
+fn resolve_error(error: ResolveError) -> Error {
+    Error::with(error.kind(), Phase::Dns, error)
+}

@@ -1,0 +1,236 @@
+//! TLS: the configuration, the handshake, and what it agreed on.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use rustls::{
+    CertificateError, ClientConfig, ProtocolVersion,
+    client::{
+        Resumption, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use rustls_platform_verifier::BuilderVerifierExt;
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    config::ProtocolChoice,
+    connection::{LeafCertificate, TlsInfo},
+    error::{Error, Kind, find},
+    hooks::emit::Hooks,
+    phase::Phase,
+    transport::Socket,
+};
+
+/// Whom to trust.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Trust {
+    /// The platform's roots, loaded at the first `https` request.
+    #[default]
+    Platform,
+    /// These roots and no others.
+    Roots(Vec<CertificateDer<'static>>),
+    /// Anybody.
+    Nobody,
+    /// A configuration of the user's own. Its ALPN list wins.
+    Own(Arc<ClientConfig>),
+}
+
+/// TLS as this client does it: made once, when first needed.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    trust: Trust,
+    protocol: ProtocolChoice,
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+}
+
+impl Tls {
+    pub(crate) fn new(trust: Trust, protocol: ProtocolChoice) -> Self {
+        Self { trust, protocol, config: OnceLock::new() }
+    }
+
+    /// Whether the server may choose HTTP/2.
+    pub(crate) fn may_speak_http2(&self) -> bool {
+        match &self.trust {
+            Trust::Own(config) if !config.alpn_protocols.is_empty() => config.alpn_protocols.iter().any(|p| p == b"h2"),
+            _ => self.protocol != ProtocolChoice::Http1,
+        }
+    }
+
+    /// Builds the configuration now, so that unusable roots are told now.
+    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let made = self.config.get_or_init(|| self.build().map(Arc::new).map_err(|error| error.to_string()));
+        made.clone().map_err(|error| Error::with(Kind::TlsProtocolError, Phase::Tls, error))
+    }
+
+    fn build(&self) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+        if let Trust::Own(config) = &self.trust {
+            let mut config = (**config).clone();
+            if config.alpn_protocols.is_empty() {
+                config.alpn_protocols = self.alpn();
+            }
+            return Ok(config);
+        }
+        // The process's provider if it has one. Always passed on: with two in the dependency graph, rustls can't choose.
+        let provider = CryptoProvider::get_default()
+            .cloned()
+            .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let mut config = match &self.trust {
+            Trust::Roots(roots) => {
+                let mut store = rustls::RootCertStore::empty();
+                for root in roots {
+                    store.add(root.clone())?;
+                }
+                let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build()?;
+                builder.with_webpki_verifier(verifier).with_no_client_auth()
+            }
+            Trust::Nobody => {
+                let verifier = Arc::new(AcceptAnyone(provider));
+                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+            }
+            Trust::Platform | Trust::Own(_) => builder.with_platform_verifier()?.with_no_client_auth(),
+        };
+        config.resumption = Resumption::in_memory_sessions(256);
+        config.alpn_protocols = self.alpn();
+        Ok(config)
+    }
+
+    fn alpn(&self) -> Vec<Vec<u8>> {
+        match self.protocol {
+            ProtocolChoice::Alpn => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            ProtocolChoice::Http1 => vec![b"http/1.1".to_vec()],
+            ProtocolChoice::Http2 | ProtocolChoice::Http2PriorKnowledge => vec![b"h2".to_vec()],
+        }
+    }
+
+    /// The handshake, with its hooks.
+    pub(crate) async fn handshake(
+        &self,
+        socket: Socket,
+        host: &str,
+        deadline: Instant,
+        limit: Duration,
+        hooks: &Hooks,
+    ) -> Result<(TlsStream<Socket>, TlsInfo), Error> {
+        let config = self.config()?;
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|error| Error::with(Kind::InvalidRequest, Phase::Request, error))?;
+        let server_name: Option<Arc<str>> = matches!(name, ServerName::DnsName(_)).then(|| host.into());
+        let guard = hooks.tls(server_name.as_deref());
+        let deadline = deadline.min(crate::clock::now() + limit);
+        let handshake = TlsConnector::from(config).connect(name, socket);
+        let result = match tokio::time::timeout_at(deadline.into(), handshake).await {
+            Ok(Ok(stream)) => {
+                let info = describe(&stream, server_name);
+                Ok((stream, info))
+            }
+            Ok(Err(error)) => Err(Error::with(kind_of(&error), Phase::Tls, error)),
+            Err(_) => Err(Error::timeout(Phase::Tls)),
+        };
+        guard.done(result.as_ref().map(|(_, info)| info));
+        result
+    }
+}
+
+fn kind_of(error: &io::Error) -> Kind {
+    match find::<rustls::Error>(error) {
+        Some(rustls::Error::InvalidCertificate(why)) => match why {
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Kind::CertificateUntrusted,
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Kind::CertificateExpired,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Kind::CertificateNameMismatch
+            }
+            CertificateError::Revoked => Kind::CertificateRevoked,
+            _ => Kind::CertificateInvalid,
+        },
+        Some(_) => Kind::TlsProtocolError,
+        None => match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Kind::TlsClosed
+            }
+            _ => Kind::TlsProtocolError,
+        },
+    }
+}
+
+fn describe(stream: &TlsStream<Socket>, server_name: Option<Arc<str>>) -> TlsInfo {
+    let session = stream.get_ref().1;
+    let chain: Arc<[Vec<u8>]> =
+        session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.to_vec()).collect();
+    TlsInfo {
+        version: match session.protocol_version() {
+            Some(ProtocolVersion::TLSv1_3) => "1.3",
+            Some(ProtocolVersion::TLSv1_2) => "1.2",
+            _ => "unknown",
+        },
+        // rustls writes TLS13_AES_…, IANA TLS_AES_….
+        cipher: session
+            .negotiated_cipher_suite()
+            .and_then(|suite| suite.suite().as_str())
+            .map(|name| name.replacen("TLS13_", "TLS_", 1))
+            .unwrap_or_default(),
+        alpn: session.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        server_name,
+        leaf: chain.first().and_then(|leaf| leaf_of(leaf)),
+        peer_chain: chain,
+    }
+}
+
+fn leaf_of(der: &[u8]) -> Option<LeafCertificate> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(der).ok()?;
+    Some(LeafCertificate {
+        subject: certificate.subject().to_string(),
+        issuer: certificate.issuer().to_string(),
+        not_after: certificate.validity().not_after.timestamp(),
+    })
+}
+
+/// Trusts every certificate, and still checks that the handshake is signed with its key.
+#[derive(Debug)]
+struct AcceptAnyone(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AcceptAnyone {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,612 @@
+//! The pool's rules. Pure: no async, no clock, no lock; time comes in, effects go out.
+//!
+//! ```text
+//!              checkout                 checkin
+//!   idle ─────────────────▶ in use ─────────────────▶ idle | a waiter | closed
+//!    ▲                                                  
+//!    └── dialed ── a dial ◀── checkout, nothing at hand: wait, and dial if the limits allow it
+//! ```
+//!
+//! A waiter is served by whatever comes first: its own dial, a connection that returns, a free HTTP/2 stream. A dial that
+//! its waiter no longer needs goes on and serves another, or the idle pool. Waiters are served in their order, the most
+//! recently used connection first. Effects are carried out by the caller after its lock is released.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+
+use super::key::PoolKey;
+use crate::{
+    config::PoolConfig,
+    connection::Protocol,
+    error::Error,
+    hooks::{CloseReason, ConnOutcome, IdleReturn, WaitCause},
+};
+
+/// A connection as the pool sees it.
+pub(crate) trait Poolable: Sized {
+    /// Whether it can carry a request.
+    fn is_open(&self) -> bool;
+    /// A second handle on it; `None` if it carries one request at a time.
+    fn share(&self) -> Option<Self>;
+}
+
+/// Where a connection stands in the pool. Never valid again once its connection was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotId {
+    index: usize,
+    serial: u64,
+}
+
+/// A dial that is under way, or a wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    host: usize,
+    serial: u64,
+}
+
+/// A connection on loan.
+#[derive(Debug)]
+pub(crate) struct Lease<C> {
+    pub(crate) conn: C,
+    pub(crate) slot: SlotId,
+    pub(crate) outcome: ConnOutcome,
+    pub(crate) idle_time: Option<Duration>,
+}
+
+/// The answer to a checkout.
+#[derive(Debug)]
+pub(crate) enum Checkout<C> {
+    Ready(Lease<C>),
+    /// Nothing at hand. `dial`: the waiter is to dial.
+    Wait {
+        ticket: Ticket,
+        dial: bool,
+        cause: WaitCause,
+    },
+}
+
+/// What the caller does after its lock is released.
+#[derive(Debug)]
+pub(crate) enum Effect<C, W> {
+    /// The waiter has a connection.
+    Serve(W, Lease<C>),
+    /// The waiter is to dial now; the permit is for `Core::dialed` or `Core::dial_failed`.
+    Dial(W, Ticket),
+    /// The waiter gets no connection.
+    Fail(W, Error),
+    /// The connection is to be closed.
+    Close(C, CloseReason),
+}
+
+pub(crate) struct Core<C, W> {
+    config: PoolConfig,
+    keys: HashMap<PoolKey, usize>,
+    hosts: Slab<Host<W>>,
+    slots: Slab<Slot<C>>,
+    /// Idle connections by the order in which they became idle: the first is the least recently used.
+    idle: BTreeMap<u64, usize>,
+    serial: u64,
+    closed: bool,
+}
+
+struct Host<W> {
+    key: PoolKey,
+    /// Idle HTTP/1 connections, the most recently used last.
+    idle: Vec<usize>,
+    /// HTTP/2 connections that take streams.
+    shared: Vec<usize>,
+    waiters: BTreeMap<u64, W>,
+    /// Waiters without a dial of their own, in their order.
+    undialed: BTreeSet<u64>,
+    dialing: usize,
+    open: usize,
+    learned: Option<(Protocol, Instant)>,
+}
+
+struct Slot<C> {
+    serial: u64,
+    host: usize,
+    /// `None` while an HTTP/1 connection is on loan.
+    conn: Option<C>,
+    /// Streams in use, and how many there may be; `None`: one request at a time.
+    streams: Option<(usize, usize)>,
+    /// Since when it is idle, and its place in the order.
+    idle: Option<(Instant, u64)>,
+    opened: Instant,
+    /// The peer takes no more streams.
+    draining: bool,
+}
+
+type Effects<C, W> = Vec<Effect<C, W>>;
+
+impl<C: Poolable, W: Clone> Core<C, W> {
+    pub(crate) fn new(config: PoolConfig) -> Self {
+        Self {
+            config,
+            keys: HashMap::new(),
+            hosts: Slab::new(),
+            slots: Slab::new(),
+            idle: BTreeMap::new(),
+            serial: 0,
+            closed: false,
+        }
+    }
+
+    /// A connection, or a place in the queue. `fresh`: whatever is idle is passed over. `waiter` is made only if one must wait.
+    pub(crate) fn checkout(
+        &mut self,
+        key: &PoolKey,
+        now: Instant,
+        fresh: bool,
+        waiter: impl FnOnce() -> W,
+        effects: &mut Effects<C, W>,
+    ) -> Checkout<C> {
+        let host = self.host(key);
+        if !fresh && let Some(lease) = self.at_hand(host, now, effects) {
+            return Checkout::Ready(lease);
+        }
+        let serial = self.next_serial();
+        let may_dial = self.may_dial(host, now);
+        let entry = &mut self.hosts[host];
+        entry.waiters.insert(serial, waiter());
+        let (dial, cause) = match may_dial {
+            Ok(()) => {
+                entry.dialing += 1;
+                (true, WaitCause::Dial)
+            }
+            Err(cause) => {
+                entry.undialed.insert(serial);
+                (false, cause)
+            }
+        };
+        Checkout::Wait { ticket: Ticket { host, serial }, dial, cause }
+    }
+
+    /// A waiter gave up. Its dial, if it has one, goes on.
+    pub(crate) fn cancel(&mut self, ticket: Ticket) {
+        if let Some(host) = self.hosts.get_mut(ticket.host) {
+            host.waiters.remove(&ticket.serial);
+            host.undialed.remove(&ticket.serial);
+        }
+        self.forget_if_empty(ticket.host);
+    }
+
+    /// Whether the waiter who began this dial still waits.
+    pub(crate) fn is_waiting(&self, ticket: Ticket) -> bool {
+        self.hosts.get(ticket.host).is_some_and(|host| host.waiters.contains_key(&ticket.serial))
+    }
+
+    /// A dial brought a connection. Its own waiter comes first, then the others, then the idle pool. `streams`: how many
+    /// at once; `None` for HTTP/1. Returns the connection's place, and what became of it.
+    pub(crate) fn dialed(
+        &mut self,
+        ticket: Ticket,
+        streams: Option<usize>,
+        now: Instant,
+        conn: impl FnOnce(SlotId) -> C,
+        effects: &mut Effects<C, W>,
+    ) -> IdleReturn {
+        let serial = self.next_serial();
+        let protocol = if streams.is_some() { Protocol::Http2 } else { Protocol::Http1 };
+        let host = &mut self.hosts[ticket.host];
+        host.dialing -= 1;
+        host.open += 1;
+        host.learned = Some((protocol, now));
+        let index = self.slots.insert(Slot {
+            serial,
+            host: ticket.host,
+            conn: None,
+            streams: streams.map(|max| (0, max)),
+            idle: None,
+            opened: now,
+            draining: false,
+        });
+        let slot = SlotId { index, serial };
+        let conn = conn(slot);
+        if self.closed {
+            self.slots[index].draining = true;
+            effects.push(Effect::Close(conn, CloseReason::PoolClosed));
+            return IdleReturn::Closed(CloseReason::PoolClosed);
+        }
+        let owner = self.hosts[ticket.host].waiters.remove(&ticket.serial);
+        if streams.is_some() {
+            self.slots[index].conn = Some(conn);
+            self.hosts[ticket.host].shared.push(index);
+            let own = owner.map(|owner| (owner, self.lease_stream(index, now)));
+            let owned = own.is_some();
+            if let Some((sender, lease)) = own {
+                effects.push(Effect::Serve(sender, Lease { outcome: ConnOutcome::New, ..lease }));
+            }
+            let served = self.pump(ticket.host, now, effects);
+            return match (owned || served, self.slots[index].streams) {
+                (false, Some((0, _))) => self.rest(index, now, effects),
+                _ => IdleReturn::HandedOver,
+            };
+        }
+        let outcome = match owner {
+            Some(owner) => {
+                effects.push(Effect::Serve(owner, Lease { conn, slot, outcome: ConnOutcome::New, idle_time: None }));
+                IdleReturn::HandedOver
+            }
+            None => self.give(index, conn, now, effects),
+        };
+        self.pump(ticket.host, now, effects);
+        outcome
+    }
+
+    /// A dial failed. Its waiter gets the error, and so do all who waited for this dial only.
+    pub(crate) fn dial_failed(&mut self, ticket: Ticket, error: &Error, now: Instant, effects: &mut Effects<C, W>) {
+        let host = &mut self.hosts[ticket.host];
+        host.dialing -= 1;
+        if let Some(owner) = host.waiters.remove(&ticket.serial) {
+            effects.push(Effect::Fail(owner, error.clone()));
+        }
+        let none_left = host.dialing == 0 && host.open == 0;
+        if none_left && self.config.max_connections_per_host.is_none() {
+            // They waited for this dial instead of making their own.
+            for serial in std::mem::take(&mut host.undialed) {
+                if let Some(waiter) = host.waiters.remove(&serial) {
+                    effects.push(Effect::Fail(waiter, error.clone()));
+                }
+            }
+        }
+        self.pump(ticket.host, now, effects);
+        self.forget_if_empty(ticket.host);
+    }
+
+    /// A dial was given up before it came to anything (its runtime ended). Who waited for it may dial themselves.
+    pub(crate) fn dial_dropped(&mut self, ticket: Ticket, now: Instant, effects: &mut Effects<C, W>) {
+        let host = &mut self.hosts[ticket.host];
+        host.dialing -= 1;
+        if host.waiters.contains_key(&ticket.serial) {
+            host.undialed.insert(ticket.serial);
+        }
+        self.pump(ticket.host, now, effects);
+        self.forget_if_empty(ticket.host);
+    }
+
+    /// A request is done with an HTTP/1 connection that can carry another one.
+    pub(crate) fn checkin(&mut self, slot: SlotId, conn: C, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
+        if !self.is_current(slot) {
+            effects.push(Effect::Close(conn, CloseReason::PeerClosed));
+            return IdleReturn::Closed(CloseReason::PeerClosed);
+        }
+        self.give(slot.index, conn, now, effects)
+    }
+
+    /// A stream of an HTTP/2 connection is free again.
+    pub(crate) fn stream_ended(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
+        if !self.is_current(slot) {
+            return IdleReturn::Closed(CloseReason::PeerClosed);
+        }
+        let entry = &mut self.slots[slot.index];
+        let host = entry.host;
+        if let Some((active, _)) = &mut entry.streams {
+            *active = active.saturating_sub(1);
+        }
+        if self.pump(host, now, effects) {
+            return IdleReturn::HandedOver;
+        }
+        match self.slots[slot.index].streams {
+            Some((0, _)) => self.rest(slot.index, now, effects),
+            _ => IdleReturn::Shared,
+        }
+    }
+
+    /// The peer allows this many streams at once.
+    pub(crate) fn max_streams(&mut self, slot: SlotId, max: usize, now: Instant, effects: &mut Effects<C, W>) {
+        if self.is_current(slot) {
+            let entry = &mut self.slots[slot.index];
+            let host = entry.host;
+            if let Some((_, limit)) = &mut entry.streams {
+                *limit = max;
+            }
+            self.pump(host, now, effects);
+        }
+    }
+
+    /// The peer takes no more requests on this connection; those that run may end.
+    pub(crate) fn draining(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) {
+        if self.is_current(slot) {
+            let host = self.slots[slot.index].host;
+            self.withdraw(slot.index);
+            self.slots[slot.index].draining = true;
+            self.pump(host, now, effects);
+        }
+    }
+
+    /// A connection is closed, for whatever reason: its place is free.
+    pub(crate) fn closed(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) {
+        if !self.is_current(slot) {
+            return;
+        }
+        self.withdraw(slot.index);
+        let host = self.slots.remove(slot.index).host;
+        self.hosts[host].open -= 1;
+        self.pump(host, now, effects);
+        self.forget_if_empty(host);
+    }
+
+    /// When this connection is to be looked at again, and whether it is over now: idle for too long, or too old.
+    pub(crate) fn expiry(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) -> Option<Instant> {
+        if !self.is_current(slot) {
+            return None;
+        }
+        let entry = &self.slots[slot.index];
+        let dies = self.config.max_lifetime.map(|life| entry.opened + life);
+        let expires = entry.idle.zip(self.config.idle_timeout).map(|((since, _), timeout)| since + timeout);
+        let over = if expires.is_some_and(|at| at <= now) {
+            Some(CloseReason::IdleTimeout)
+        } else if entry.idle.is_some() && dies.is_some_and(|at| at <= now) {
+            Some(CloseReason::LifetimeExpired)
+        } else {
+            None
+        };
+        if let Some(reason) = over {
+            self.evict(slot.index, reason, effects);
+            return None;
+        }
+        // In use: it can't become idle for a whole timeout before this.
+        let idle_at = expires.or(self.config.idle_timeout.map(|timeout| now + timeout));
+        [idle_at, dies.filter(|at| *at > now)].into_iter().flatten().min()
+    }
+
+    /// Closes what is idle.
+    pub(crate) fn close_idle(&mut self, effects: &mut Effects<C, W>) {
+        let idle: Vec<_> = self.idle.values().copied().collect();
+        for index in idle {
+            self.evict(index, CloseReason::PoolClosed, effects);
+        }
+    }
+
+    /// Takes no more connections back, and closes what is idle.
+    pub(crate) fn close(&mut self, effects: &mut Effects<C, W>) {
+        self.closed = true;
+        self.close_idle(effects);
+    }
+
+    /// Connections that are open, and dials under way.
+    pub(crate) fn busy(&self) -> usize {
+        self.slots.len() + self.hosts.iter().map(|(_, host)| host.dialing).sum::<usize>()
+    }
+
+    // === what the above is made of ===
+
+    fn host(&mut self, key: &PoolKey) -> usize {
+        if let Some(host) = self.keys.get(key) {
+            return *host;
+        }
+        let host = self.hosts.insert(Host {
+            key: key.clone(),
+            idle: Vec::new(),
+            shared: Vec::new(),
+            waiters: BTreeMap::new(),
+            undialed: BTreeSet::new(),
+            dialing: 0,
+            open: 0,
+            learned: None,
+        });
+        self.keys.insert(key.clone(), host);
+        host
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn is_current(&self, slot: SlotId) -> bool {
+        self.slots.get(slot.index).is_some_and(|entry| entry.serial == slot.serial)
+    }
+
+    /// Whether a dial may begin now, or what is to be waited for instead.
+    fn may_dial(&self, host: usize, now: Instant) -> Result<(), WaitCause> {
+        let host = &self.hosts[host];
+        if !host.shared.is_empty() {
+            return Err(WaitCause::Http2Streams);
+        }
+        let may_share = host.key.https && self.config.may_share && !self.is_http1(host, now);
+        if host.dialing > 0 && (may_share || self.config.always_shares) {
+            return Err(WaitCause::OtherDial);
+        }
+        match self.config.max_connections_per_host {
+            Some(max) if host.open + host.dialing >= max => Err(WaitCause::HostLimit),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_http1(&self, host: &Host<W>, now: Instant) -> bool {
+        matches!(host.learned, Some((Protocol::Http1, at)) if now.saturating_duration_since(at) < REMEMBER_PROTOCOL)
+    }
+
+    /// A connection that can be used right now.
+    fn at_hand(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> Option<Lease<C>> {
+        let free = |slots: &Slab<Slot<C>>, index: usize| {
+            let slot = &slots[index];
+            let open = slot.conn.as_ref().is_some_and(Poolable::is_open);
+            open && slot.streams.is_some_and(|(active, max)| active < max)
+        };
+        if let Some(index) = self.hosts[host].shared.iter().copied().find(|index| free(&self.slots, *index)) {
+            return Some(self.lease_stream(index, now));
+        }
+        while let Some(index) = self.hosts[host].idle.last().copied() {
+            let slot = &self.slots[index];
+            let (since, _) = slot.idle.unwrap_or((now, 0));
+            let idle_time = now.saturating_duration_since(since);
+            let reason = if !slot.conn.as_ref().is_some_and(Poolable::is_open) {
+                Some(CloseReason::PeerClosed)
+            } else if self.config.idle_timeout.is_some_and(|timeout| idle_time >= timeout) {
+                Some(CloseReason::IdleTimeout)
+            } else if self.too_old(slot, now) {
+                Some(CloseReason::LifetimeExpired)
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                self.evict(index, reason, effects);
+                continue;
+            }
+            self.withdraw(index);
+            let slot = &mut self.slots[index];
+            let conn = slot.conn.take()?;
+            let slot = SlotId { index, serial: slot.serial };
+            return Some(Lease { conn, slot, outcome: ConnOutcome::Idle, idle_time: Some(idle_time) });
+        }
+        None
+    }
+
+    fn too_old(&self, slot: &Slot<C>, now: Instant) -> bool {
+        self.config.max_lifetime.is_some_and(|life| now.saturating_duration_since(slot.opened) >= life)
+    }
+
+    /// One more stream on an HTTP/2 connection that has room.
+    fn lease_stream(&mut self, index: usize, now: Instant) -> Lease<C> {
+        let slot = &mut self.slots[index];
+        let idle = slot.idle.take();
+        if let Some((_, order)) = idle {
+            self.idle.remove(&order);
+        }
+        let active = slot.streams.map_or(0, |(active, _)| active);
+        slot.streams = slot.streams.map(|(active, max)| (active + 1, max));
+        let outcome = match (idle, active) {
+            (Some(_), _) => ConnOutcome::Idle,
+            (None, 0) => ConnOutcome::HandedOver,
+            (None, _) => ConnOutcome::Shared,
+        };
+        let conn = slot
+            .conn
+            .as_ref()
+            .and_then(Poolable::share)
+            .expect("an HTTP/2 connection stays in its slot and can be shared");
+        let idle_time = idle.map(|(since, _)| now.saturating_duration_since(since));
+        Lease { conn, slot: SlotId { index, serial: slot.serial }, outcome, idle_time }
+    }
+
+    /// A free HTTP/1 connection: to the first waiter, or to the idle pool, or closed.
+    fn give(&mut self, index: usize, conn: C, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
+        let slot = &self.slots[index];
+        let (host, id) = (slot.host, SlotId { index, serial: slot.serial });
+        let refused = if self.closed {
+            Some(CloseReason::PoolClosed)
+        } else if self.too_old(slot, now) {
+            Some(CloseReason::LifetimeExpired)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            effects.push(Effect::Close(conn, reason));
+            return IdleReturn::Closed(reason);
+        }
+        let entry = &mut self.hosts[host];
+        if let Some((serial, waiter)) = entry.waiters.pop_first() {
+            entry.undialed.remove(&serial);
+            let lease = Lease { conn, slot: id, outcome: ConnOutcome::HandedOver, idle_time: None };
+            effects.push(Effect::Serve(waiter, lease));
+            return IdleReturn::HandedOver;
+        }
+        self.slots[index].conn = Some(conn);
+        self.rest(index, now, effects)
+    }
+
+    /// A connection that nobody waits for becomes idle, unless the limits refuse it.
+    fn rest(&mut self, index: usize, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
+        let slot = &self.slots[index];
+        let host = slot.host;
+        let refused = if slot.draining {
+            Some(CloseReason::GoAway)
+        } else if self.closed {
+            Some(CloseReason::PoolClosed)
+        } else if self.too_old(slot, now) {
+            Some(CloseReason::LifetimeExpired)
+        } else if self.config.max_idle == 0 || self.config.max_idle_per_host == 0 {
+            Some(CloseReason::KeepAliveDisabled)
+        } else if slot.streams.is_none() && self.hosts[host].idle.len() >= self.config.max_idle_per_host {
+            Some(CloseReason::HostPoolFull)
+        } else {
+            None
+        };
+        if let Some(reason) = refused {
+            self.evict(index, reason, effects);
+            return IdleReturn::Closed(reason);
+        }
+        if self.idle.len() >= self.config.max_idle
+            && let Some((_, oldest)) = self.idle.first_key_value()
+        {
+            // The least recently used one makes room.
+            self.evict(*oldest, CloseReason::PoolFull, effects);
+        }
+        let order = self.next_serial();
+        self.slots[index].idle = Some((now, order));
+        self.idle.insert(order, index);
+        if self.slots[index].streams.is_none() {
+            self.hosts[host].idle.push(index);
+        }
+        IdleReturn::Pooled
+    }
+
+    /// Takes a connection out of everything that hands it out. Its place stays until `closed`.
+    fn withdraw(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        let host = &mut self.hosts[slot.host];
+        if let Some((_, order)) = slot.idle.take() {
+            self.idle.remove(&order);
+            if slot.streams.is_none()
+                && let Some(at) = host.idle.iter().rposition(|other| *other == index)
+            {
+                host.idle.remove(at);
+            }
+        }
+        if slot.streams.is_some() && !slot.draining {
+            host.shared.retain(|other| *other != index);
+        }
+    }
+
+    /// Withdraws a connection that no request is using, and has it closed.
+    fn evict(&mut self, index: usize, reason: CloseReason, effects: &mut Effects<C, W>) {
+        self.withdraw(index);
+        self.slots[index].draining = true;
+        if let Some(conn) = self.slots[index].conn.take() {
+            effects.push(Effect::Close(conn, reason));
+        }
+    }
+
+    /// Serves waiters with streams that are free, then lets those dial who may. Whether any was served.
+    fn pump(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> bool {
+        let mut served = false;
+        while self.hosts.get(host).is_some_and(|entry| !entry.waiters.is_empty()) {
+            let Some(lease) = self.at_hand(host, now, effects) else { break };
+            let entry = &mut self.hosts[host];
+            if let Some((serial, waiter)) = entry.waiters.pop_first() {
+                entry.undialed.remove(&serial);
+                served = true;
+                effects.push(Effect::Serve(waiter, lease));
+            }
+        }
+        while self.hosts.get(host).is_some_and(|entry| !entry.undialed.is_empty()) && self.may_dial(host, now).is_ok() {
+            let entry = &mut self.hosts[host];
+            let Some(serial) = entry.undialed.pop_first() else { break };
+            // Its dial is told to its own waiter, which stays in the queue.
+            if let Some(waiter) = entry.waiters.get(&serial) {
+                entry.dialing += 1;
+                effects.push(Effect::Dial(waiter.clone(), Ticket { host, serial }));
+            }
+        }
+        served
+    }
+
+    /// Hosts that nobody uses are forgotten, so that the pool does not grow with every host ever seen.
+    fn forget_if_empty(&mut self, host: usize) {
+        let Some(entry) = self.hosts.get(host) else { return };
+        if entry.open == 0 && entry.dialing == 0 && entry.waiters.is_empty() {
+            let entry = self.hosts.remove(host);
+            self.keys.remove(&entry.key);
+        }
+    }
+}
+
+/// How long an origin's HTTP/1.1 is remembered: until then its cold requests dial at once.
+const REMEMBER_PROTOCOL: Duration = Duration::from_secs(600);
