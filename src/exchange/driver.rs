@@ -21,6 +21,7 @@ use crate::{
     hooks::{emit::Hooks, *},
 };
 
+#[expect(clippy::large_enum_variant, reason = "one per connection, and never moved after its task is spawned")]
 pub(super) enum Engine {
     /// Boxed: with upgrades, its type has no name outside of hyper.
     Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
@@ -40,6 +41,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(super) fn new(engine: Engine, shared: Arc<Shared>, hooks: Hooks) -> Self {
+        // Polled first when the connection has its home.
         let timer = Box::pin(tokio::time::sleep_until(TokioInstant::from_std(clock::now())));
         Self { engine, shared, hooks, timer, max_streams: 0, draining: false, ended: false }
     }
@@ -47,6 +49,7 @@ impl Driver {
     /// Runs until the connection is closed.
     pub(crate) async fn run(mut self) {
         let reason = poll_fn(|cx| self.poll(cx)).await;
+        poll_fn(|cx| self.poll_last_word(cx)).await;
         self.end(reason);
     }
 
@@ -71,6 +74,17 @@ impl Driver {
         }
         self.take_back(cx);
         self.watch_expiry(cx);
+        Poll::Pending
+    }
+
+    /// hyper ends an HTTP/1 connection as soon as it has handed over an error, or a response that asks for it. Why it
+    /// ended is known to whose request it was, so the driver waits for that word.
+    fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut desk = self.shared.desk();
+        if desk.reason.is_some() || desk.returning.is_some() || !self.shared.wire.is_in_use() {
+            return Poll::Ready(());
+        }
+        desk.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 
