@@ -1,13 +1,29 @@
-//! httptrace
+//! Where did the time of that request go? Go's `net/http/httptrace` for Rust, wired to OpenTelemetry.
+
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod builder;
+mod client;
 pub mod clock;
 mod config;
 pub mod connection;
 pub mod dial;
 mod error;
+mod exchange;
 pub mod hooks;
 mod phase;
 mod pool;
+mod redact;
 pub mod timeline;
 mod transport;
-pub use error::{BoxError, Error};
-pub use phase::Phase;
+
+pub use self::{
+    builder::ClientBuilder,
+    client::{Client, Resends, ResponseFuture},
+    error::{BoxError, Error},
+    exchange::ResponseBody,
+    hooks::{ClientTrace, client_trace, with_client_trace},
+    phase::Phase,
+    timeline::Timeline,
+};

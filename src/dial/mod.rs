@@ -9,7 +9,10 @@ mod tls;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Instant,
 };
 
@@ -41,6 +44,31 @@ pub(crate) struct Target {
     pub(crate) port: u16,
 }
 
+/// How far a dial has come: for the request that gives up meanwhile, and has to say where.
+#[derive(Debug, Default)]
+pub(crate) struct Progress(AtomicU8);
+
+impl Progress {
+    fn enter(&self, phase: Phase) {
+        let step = match phase {
+            Phase::Dns => 1,
+            Phase::Connect => 2,
+            Phase::Tls => 3,
+            _ => 0,
+        };
+        self.0.store(step, Ordering::Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Phase::Dns,
+            2 => Phase::Connect,
+            3 => Phase::Tls,
+            _ => Phase::GetConnection,
+        }
+    }
+}
+
 /// A connection without a protocol yet.
 pub(crate) struct Dialed {
     pub(crate) transport: Transport,
@@ -56,9 +84,11 @@ impl Dialer {
     /// # Cancel safety
     ///
     /// Dropped, it closes what is open; each open step is told as `canceled`.
-    pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks) -> Result<Dialed, Error> {
+    pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
         let deadline = clock::now() + self.config.connect_timeout;
+        progress.enter(Phase::Dns);
         let addrs = self.addresses(target, deadline, hooks).await?;
+        progress.enter(Phase::Connect);
         let socket = connect::first_of(&addrs, &self.config, deadline, hooks).await?;
         let (local, peer) = (socket.tcp().local_addr().ok(), socket.tcp().peer_addr().ok());
         if !target.https {
@@ -68,8 +98,8 @@ impl Dialer {
             };
             return Ok(Dialed { transport: Transport::Plain(socket), local, peer, tls: None, protocol });
         }
-        let (stream, tls) =
-            self.tls.handshake(socket, &target.host, deadline, self.config.tls_timeout, hooks).await?;
+        progress.enter(Phase::Tls);
+        let (stream, tls) = self.tls.handshake(socket, &target.host, deadline, self.config.tls_timeout, hooks).await?;
         let protocol = match (self.protocol, tls.alpn.as_deref()) {
             (ProtocolChoice::Http2PriorKnowledge, _) | (_, Some("h2")) => Protocol::Http2,
             _ => Protocol::Http1,

@@ -102,14 +102,14 @@ impl Resolve for SystemResolver {
 
 fn lookup(host: &str) -> Result<Vec<IpAddr>, ResolveError> {
     // Through a crate that keeps the EAI code: std's error does not tell "not found" from "try again".
-    let hints =
-        dns_lookup::AddrInfoHints { socktype: dns_lookup::SockType::Stream.into(), ..dns_lookup::AddrInfoHints::default() };
+    let hints = dns_lookup::AddrInfoHints {
+        socktype: dns_lookup::SockType::Stream.into(),
+        ..dns_lookup::AddrInfoHints::default()
+    };
     let answers = dns_lookup::getaddrinfo(Some(host), None, Some(hints)).map_err(|error| {
         let found = match error.kind() {
             dns_lookup::LookupErrorKind::Again => ResolveError::try_again(),
-            dns_lookup::LookupErrorKind::NoName | dns_lookup::LookupErrorKind::NoData => {
-                ResolveError::host_not_found()
-            }
+            dns_lookup::LookupErrorKind::NoName | dns_lookup::LookupErrorKind::NoData => ResolveError::host_not_found(),
             _ => ResolveError::no_recovery(),
         };
         found.because(io::Error::from(error))

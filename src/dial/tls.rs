@@ -80,7 +80,8 @@ impl Tls {
         let provider = CryptoProvider::get_default()
             .cloned()
             .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
+        let builder =
+            ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
         let mut config = match &self.trust {
             Trust::Roots(roots) => {
                 let mut store = rustls::RootCertStore::empty();
@@ -154,7 +155,9 @@ fn kind_of(error: &io::Error) -> Kind {
         },
         Some(_) => Kind::TlsProtocolError,
         None => match error.kind() {
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Kind::TlsClosed,
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Kind::TlsClosed
+            }
             _ => Kind::TlsProtocolError,
         },
     }

@@ -58,6 +58,11 @@ impl Hooks {
         GetConn { owed: Owed(Some(self.clone())), wait: None }
     }
 
+    /// A `get_conn` that nobody listens to.
+    pub(crate) fn untold(self) -> GetConn {
+        GetConn { owed: Owed(Some(self)), wait: None }
+    }
+
     pub(crate) fn dns(&self, host: &str) -> Dns {
         if let Some(at) = self.now() {
             self.emit(|t| t.dns_start(&DnsStartInfo { at, host }));
@@ -103,12 +108,10 @@ pub(crate) struct GetConn {
 
 impl GetConn {
     /// A connection is in hand: from here on, a response and a return are owed.
-    pub(crate) fn got(mut self, info: impl FnOnce(Instant) -> Option<GotConnFacts>) -> (Response, Return) {
+    pub(crate) fn got(mut self, facts: impl FnOnce(Instant) -> GotConnFacts) -> (Response, Return) {
         let hooks = self.owed.0.take().unwrap_or_default();
-        if let Some(at) = hooks.now()
-            && let Some(facts) = info(at)
-        {
-            let GotConnFacts { connection, outcome, idle_time, age, request_number, wait } = facts;
+        if let Some(at) = hooks.now() {
+            let GotConnFacts { connection, outcome, idle_time, age, request_number, wait } = facts(at);
             let info = GotConnInfo { at, connection: &connection, outcome, idle_time, age, request_number, wait };
             hooks.emit(|t| t.got_conn(&info));
         }

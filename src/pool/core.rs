@@ -62,7 +62,11 @@ pub(crate) struct Lease<C> {
 pub(crate) enum Checkout<C> {
     Ready(Lease<C>),
     /// Nothing at hand. `dial`: the waiter is to dial.
-    Wait { ticket: Ticket, dial: bool, cause: WaitCause },
+    Wait {
+        ticket: Ticket,
+        dial: bool,
+        cause: WaitCause,
+    },
 }
 
 /// What the caller does after its lock is released.
@@ -132,16 +136,17 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// A connection, or a place in the queue. `waiter` is made only if one must wait.
+    /// A connection, or a place in the queue. `fresh`: whatever is idle is passed over. `waiter` is made only if one must wait.
     pub(crate) fn checkout(
         &mut self,
         key: &PoolKey,
         now: Instant,
+        fresh: bool,
         waiter: impl FnOnce() -> W,
         effects: &mut Effects<C, W>,
     ) -> Checkout<C> {
         let host = self.host(key);
-        if let Some(lease) = self.at_hand(host, now, effects) {
+        if !fresh && let Some(lease) = self.at_hand(host, now, effects) {
             return Checkout::Ready(lease);
         }
         let serial = self.next_serial();
@@ -472,7 +477,11 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             (None, 0) => ConnOutcome::HandedOver,
             (None, _) => ConnOutcome::Shared,
         };
-        let conn = slot.conn.as_ref().and_then(Poolable::share).expect("an HTTP/2 connection stays in its slot and can be shared");
+        let conn = slot
+            .conn
+            .as_ref()
+            .and_then(Poolable::share)
+            .expect("an HTTP/2 connection stays in its slot and can be shared");
         let idle_time = idle.map(|(since, _)| now.saturating_duration_since(since));
         Lease { conn, slot: SlotId { index, serial: slot.serial }, outcome, idle_time }
     }

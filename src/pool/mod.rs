@@ -14,11 +14,11 @@ use std::{
 
 use tokio::sync::mpsc;
 
+use self::core::{Checkout, Core, Effect, Ticket};
 pub(crate) use self::{
     core::{Lease, Poolable, SlotId},
     key::PoolKey,
 };
-use self::core::{Checkout, Core, Effect, Ticket};
 use crate::{
     clock,
     config::PoolConfig,
@@ -61,12 +61,14 @@ impl<C: Pooled> Pool<C> {
     }
 
     /// A connection to `key`'s origin, or a place in the queue for one.
-    pub(crate) fn checkout(self: &Arc<Self>, key: &PoolKey, now: Instant) -> Checked<C> {
+    /// `fresh`: not out of the idle pool.
+    pub(crate) fn checkout(self: &Arc<Self>, key: &PoolKey, now: Instant, fresh: bool) -> Checked<C> {
         let mut receiver = None;
         let checkout = self.change(|core, effects| {
             core.checkout(
                 key,
                 now,
+                fresh,
                 || {
                     let (tx, rx) = mpsc::unbounded_channel();
                     receiver = Some(rx);
@@ -131,7 +133,10 @@ impl<C: Pooled> Pool<C> {
     }
 
     /// Applies a rule under the lock, and carries out its effects after it.
-    fn change<T>(self: &Arc<Self>, rule: impl FnOnce(&mut Core<C, Sender<C>>, &mut Vec<Effect<C, Sender<C>>>) -> T) -> T {
+    fn change<T>(
+        self: &Arc<Self>,
+        rule: impl FnOnce(&mut Core<C, Sender<C>>, &mut Vec<Effect<C, Sender<C>>>) -> T,
+    ) -> T {
         let mut effects = Vec::new();
         let result = rule(&mut self.lock(), &mut effects);
         for effect in effects {

@@ -43,7 +43,13 @@ pub struct RequestInfo {
     pub attempt: u32,
     /// How often this request was sent before, hops included; 0 for the first time.
     pub resend_count: u32,
+    /// The mark that the application put on the request.
+    pub tag: Option<Tag>,
 }
+
+/// A number of the application's own: put it into a request's extensions to know its records again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Tag(pub u64);
 
 /// The record of one attempt of a request.
 #[derive(Debug, Clone)]
@@ -312,6 +318,11 @@ impl DialOutcome {
 /// Most of a report is made from the finished record. Two things can't wait: the request span's ids go into
 /// `traceparent` before anything is sent, and a set-up that others may link to needs its ids while it runs.
 pub trait Reporter: Send + Sync {
+    /// Whether anything would come of an attempt now. Asked first, so that nothing is prepared for nobody.
+    fn is_listening(&self) -> bool {
+        true
+    }
+
     /// An attempt begins, in the context of its caller. May add header fields. `None`: not interested in this one.
     fn started(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
 }

@@ -52,6 +52,23 @@ impl Recorder {
         });
     }
 
+    /// The span that `get-connection` was started with, if it was.
+    pub(crate) fn setup(&self) -> Option<TraceRef> {
+        self.live(|timeline| timeline.wait.as_ref().and_then(|wait| wait.trace))
+    }
+
+    /// Since when a connection is waited for.
+    pub(crate) fn wait_start(&self) -> Option<Instant> {
+        self.live(|timeline| timeline.wait.as_ref().map(|wait| wait.start))
+    }
+
+    fn live<T>(&self, read: impl FnOnce(&Timeline) -> Option<T>) -> Option<T> {
+        match &*self.lock() {
+            State::Live(live) => read(&live.timeline),
+            State::Over(_) => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A poisoned lock can't be: nothing of a user's runs under it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,0 +1,282 @@
+//! The settings of a client, and the one place where its parts are put together.
+
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use http::request::Parts;
+use rustls::{ClientConfig, pki_types::CertificateDer};
+
+use crate::{
+    client::{Client, Inner},
+    clock::TimeAnchor,
+    config::{DialConfig, ExchangeConfig, PoolConfig, ProtocolChoice},
+    dial::{Dialer, Resolve, SystemResolver, Tls, Trust},
+    error::Error,
+    hooks::{ClientTrace, Stack},
+    pool::Pool,
+    timeline::{Report, Reporter, RequestInfo, Timeline},
+};
+
+/// Settings for a [`Client`].
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), httptrace::Error> {
+/// let client = httptrace::Client::builder()
+///     .connect_timeout(Duration::from_secs(5))
+///     .timeout(Duration::from_secs(30))
+///     .build()?;
+/// # drop(client); Ok(()) }
+/// ```
+#[must_use]
+pub struct ClientBuilder {
+    pool: PoolConfig,
+    dial: DialConfig,
+    exchange: ExchangeConfig,
+    protocol: ProtocolChoice,
+    trust: Trust,
+    resolver: Arc<dyn Resolve>,
+    traces: Vec<Arc<dyn ClientTrace>>,
+    reporters: Vec<Arc<dyn Reporter>>,
+    timeline: bool,
+    telemetry: bool,
+}
+
+impl Default for ClientBuilder {
+    fn default() -> Self {
+        Self {
+            pool: PoolConfig::default(),
+            dial: DialConfig::default(),
+            exchange: ExchangeConfig::default(),
+            protocol: ProtocolChoice::Alpn,
+            trust: Trust::Platform,
+            resolver: Arc::new(SystemResolver),
+            traces: Vec::new(),
+            reporters: Vec::new(),
+            timeline: false,
+            telemetry: true,
+        }
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("pool", &self.pool).field("dial", &self.dial).finish_non_exhaustive()
+    }
+}
+
+/// Who hears of requests.
+impl ClientBuilder {
+    /// Hooks for every request. A request's own run before them. May be called again; the newer ones run first.
+    pub fn client_trace(mut self, trace: Arc<dyn ClientTrace>) -> Self {
+        self.traces.insert(0, trace);
+        self
+    }
+
+    /// Another reporter of finished attempts.
+    pub fn reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
+        self.reporters.push(reporter);
+        self
+    }
+
+    /// Calls `f` with the record of every attempt when it is over, on the task that ended it. It must not block.
+    pub fn on_timeline(self, f: impl Fn(&Timeline) + Send + Sync + 'static) -> Self {
+        self.reporter(Arc::new(Callback(Arc::new(f))))
+    }
+
+    /// Whether every attempt is recorded with the list of its hooks, and found in its response's extensions as a
+    /// [`TimelineHandle`](crate::timeline::TimelineHandle). Off: it costs an allocation or two per request.
+    pub fn timeline(mut self, timeline: bool) -> Self {
+        self.timeline = timeline;
+        self
+    }
+
+    /// Whether spans and metrics go to OpenTelemetry. On; off for a client that carries telemetry itself.
+    pub fn telemetry(mut self, telemetry: bool) -> Self {
+        self.telemetry = telemetry;
+        self
+    }
+}
+
+/// TLS, names and protocols.
+impl ClientBuilder {
+    /// A TLS configuration of your own. Its ALPN list wins; if it is empty, it is filled by the choice of protocol.
+    pub fn tls_config(mut self, config: ClientConfig) -> Self {
+        self.trust = Trust::Own(Arc::new(config));
+        self
+    }
+
+    /// Trusts these roots and no others. Default: the platform's.
+    pub fn root_certificates(mut self, roots: Vec<CertificateDer<'static>>) -> Self {
+        self.trust = Trust::Roots(roots);
+        self
+    }
+
+    /// Whether any certificate is accepted: no protection against an active attacker. For tests and a look at a broken
+    /// server.
+    pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
+        if accept {
+            self.trust = Trust::Nobody;
+        }
+        self
+    }
+
+    /// Looks up names. Default: the system's resolver.
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.resolver = resolver;
+        self
+    }
+
+    /// Speaks HTTP/1.1 only.
+    pub fn http1_only(mut self) -> Self {
+        self.protocol = ProtocolChoice::Http1;
+        self
+    }
+
+    /// Offers HTTP/2 only where TLS negotiates; plain connections still speak HTTP/1.1.
+    pub fn http2_only(mut self) -> Self {
+        self.protocol = ProtocolChoice::Http2;
+        self
+    }
+
+    /// Speaks HTTP/2 without asking, on plain connections too (RFC 9113 §3.3).
+    pub fn http2_prior_knowledge(mut self) -> Self {
+        self.protocol = ProtocolChoice::Http2PriorKnowledge;
+        self
+    }
+}
+
+/// Time.
+impl ClientBuilder {
+    /// The most that one dial may take: lookup, connects and handshake. Default 30 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.dial.connect_timeout = timeout;
+        self
+    }
+
+    /// The most that one TLS handshake may take. Default 10 s.
+    pub fn tls_handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.dial.tls_timeout = timeout;
+        self
+    }
+
+    /// The most that a request may take, from the call to the last byte of the response, retries included. Default: none.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.timeout = Some(timeout);
+        self
+    }
+}
+
+/// Connections.
+impl ClientBuilder {
+    /// How long an unused connection is kept. Default 90 s.
+    pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.pool.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// The most idle connections in all; when there are more, the least recently used closes. 0: none is kept. Default 256.
+    pub fn pool_max_idle(mut self, max: usize) -> Self {
+        self.pool.max_idle = max;
+        self
+    }
+
+    /// The most idle connections per host. 0: none is kept. Default: as many as in all.
+    pub fn pool_max_idle_per_host(mut self, max: usize) -> Self {
+        self.pool.max_idle_per_host = max;
+        self
+    }
+
+    /// The most connections per host, those that are being made included. Requests above it wait in their order. At least
+    /// 1. Default: no limit.
+    pub fn max_connections_per_host(mut self, max: usize) -> Self {
+        self.pool.max_connections_per_host = Some(max.max(1));
+        self
+    }
+
+    /// The age at which a connection takes no further request. Default: none.
+    pub fn max_connection_lifetime(mut self, lifetime: Duration) -> Self {
+        self.pool.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Whether small segments are sent at once (TCP_NODELAY). Default: on.
+    pub fn tcp_nodelay(mut self, nodelay: bool) -> Self {
+        self.dial.nodelay = nodelay;
+        self
+    }
+
+    /// The interval of TCP keep-alive probes; `None` for none. Default 30 s.
+    pub fn tcp_keep_alive(mut self, interval: Option<Duration>) -> Self {
+        self.dial.keep_alive = interval;
+        self
+    }
+
+    /// The local address to connect from. Default: the system's choice.
+    pub fn local_address(mut self, address: IpAddr) -> Self {
+        self.dial.local_address = Some(address);
+        self
+    }
+
+    /// The most header fields of a response. Default 100; more costs an allocation of 16 KiB per HTTP/1 response.
+    pub fn max_headers(mut self, max: usize) -> Self {
+        self.exchange.max_headers = max;
+        self
+    }
+}
+
+impl ClientBuilder {
+    /// Makes the client.
+    ///
+    /// # Errors
+    ///
+    /// `tls_protocol_error` if the roots or the configuration given for TLS can't be used.
+    pub fn build(self) -> Result<Client, Error> {
+        let given = !matches!(self.trust, Trust::Platform);
+        let client = self.into_client();
+        if given {
+            client.check_tls()?;
+        }
+        Ok(client)
+    }
+
+    pub(crate) fn into_client(self) -> Client {
+        let Self { mut pool, dial, exchange, protocol, trust, resolver, traces, reporters, timeline, telemetry } = self;
+        let tls = Tls::new(trust, protocol);
+        pool.may_share = tls.may_speak_http2();
+        pool.always_shares = protocol == ProtocolChoice::Http2PriorKnowledge;
+        let _ = telemetry;
+        let trace = match traces.len() {
+            0 | 1 => traces.into_iter().next(),
+            _ => Some(Arc::new(Stack::new(traces)) as Arc<dyn ClientTrace>),
+        };
+        Client::from_inner(Inner {
+            pool: Pool::new(pool),
+            dialer: Arc::new(Dialer { config: dial, resolver, tls, protocol }),
+            exchange,
+            trace,
+            reporters,
+            timeline,
+        })
+    }
+}
+
+/// Reports to a function.
+#[derive(Clone)]
+struct Callback(Arc<dyn Fn(&Timeline) + Send + Sync>);
+
+impl Reporter for Callback {
+    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl Report for Callback {
+    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn finished(&self, timeline: &Timeline) {
+        (self.0)(timeline);
+    }
+}

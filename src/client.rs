@@ -1,0 +1,760 @@
+//! The client, and the whole story of a request, top to bottom.
+//!
+//! ```text
+//!   request ─▶ Call::start        an attempt begins: reports, record, hooks; get_conn
+//!              Call::run          attempts, one after the other, until one is answered or none may follow
+//!                Call::connection   the pool; a dial if nothing is at hand (Dial::run, a task of its own)
+//!                Call::exchange     got_conn, the request on the wire, the response's head
+//!                Call::next         may it be tried again?
+//!   ResponseBody                  the rest: exchange/body.rs; the connection's return: exchange/driver.rs
+//! ```
+//!
+//! The stages (pool, dial, exchange) do not know each other. They meet here.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Response, Uri, Version,
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    request::Parts,
+};
+use http_body::Body;
+
+use crate::{
+    builder::ClientBuilder,
+    clock::{self, TimeAnchor},
+    config::ExchangeConfig,
+    connection::{ConnectionInfo, Protocol, TraceRef},
+    dial::{Dialer, Progress, Target},
+    error::{BoxError, Error, Kind},
+    exchange::{self, Conn, Exchange, Failed, Fields, Home, Payload, RequestBody, ResponseBody},
+    hooks::{
+        self, ClientTrace, CloseReason, ConnOutcome, IdleReturn, RetryInfo, RetryReason, Stack, WaitCause,
+        emit::{GetConn, GotConnFacts, Hooks},
+    },
+    phase::Phase,
+    pool::{Checked, Grant, Lease, Permit, Pool, PoolKey, Poolable, Pooled, SlotId},
+    redact,
+    timeline::{DialOutcome, DialRecorder, PendingDial, Recorder, Report, Reporter, RequestInfo, Tag, TimelineHandle},
+};
+
+/// A pooled HTTP/1.1 and HTTP/2 client that tells where the time of a request went.
+///
+/// Cheap to clone: clones share one pool. A [`tower_service::Service`] as well, always ready, since its limits wait inside
+/// the request, where they are seen.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), httptrace::Error> {
+/// let client = httptrace::Client::new();
+/// let response = client.get(http::Uri::from_static("https://example.com/")).await?;
+/// println!("{}", response.status());
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) pool: Arc<Pool<Conn>>,
+    pub(crate) dialer: Arc<Dialer>,
+    pub(crate) exchange: ExchangeConfig,
+    /// The hooks of every request.
+    pub(crate) trace: Option<Arc<dyn ClientTrace>>,
+    pub(crate) reporters: Vec<Arc<dyn Reporter>>,
+    /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
+    pub(crate) timeline: bool,
+}
+
+impl Client {
+    /// A client with the default settings, which reports to the global OpenTelemetry providers if there are any.
+    ///
+    /// Never fails and loads no files: if the platform's roots can't be used, the first `https` request says so.
+    #[must_use]
+    pub fn new() -> Self {
+        ClientBuilder::default().into_client()
+    }
+
+    /// Settings for a client.
+    #[must_use]
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) fn from_inner(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Sends a request. The attempt begins with this call (its span's parent is the context that is current now), not with
+    /// the first poll.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`]; a response of whatever status is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the request up: its attempt ends as `canceled`. A dial that it began goes on, bounded by
+    /// the connect timeout, and its connection serves others.
+    ///
+    /// # Panics
+    ///
+    /// When polled outside of a tokio runtime with its time and IO drivers enabled.
+    pub fn request<B>(&self, request: Request<B>) -> ResponseFuture
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let (head, body) = request.into_parts();
+        match Call::start(&self.inner, head, Payload::new(body)) {
+            Ok(call) => ResponseFuture(Box::pin(call.run())),
+            Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(error)))),
+        }
+    }
+
+    /// Sends a GET request without a body.
+    pub fn get(&self, uri: Uri) -> ResponseFuture {
+        let mut request = Request::new(http_body_util::Empty::new());
+        *request.uri_mut() = uri;
+        self.request(request)
+    }
+
+    /// Closes the connections that no request is using.
+    pub fn close_idle_connections(&self) {
+        self.inner.pool.close_idle();
+    }
+
+    /// Closes idle connections, takes none back any more, and waits until the others are done, at most for `deadline`.
+    pub async fn shutdown(&self, deadline: Duration) {
+        self.inner.pool.close();
+        let end = clock::now() + deadline;
+        // Connections end in their own tasks; there is nothing to be notified by that would not cost every request.
+        while self.inner.pool.busy() > 0 && clock::now() < end {
+            tokio::time::sleep(Duration::from_millis(5).min(deadline)).await;
+        }
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Client
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.request(request)
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for &Client
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Error;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> ResponseFuture {
+        self.request(request)
+    }
+}
+
+/// A request under way. Resolves with the response's head; the body follows.
+#[must_use = "a request is not sent unless its future is polled"]
+pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>);
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// How often a request was sent, hops of a middleware included: put one into the request's extensions, and every attempt
+/// counts on it. Without it, only the client's own retries are counted.
+#[derive(Debug, Clone, Default)]
+pub struct Resends(Arc<AtomicU32>);
+
+impl Drop for Inner {
+    /// The last client is gone: what is idle closes, what is in use ends with its response.
+    fn drop(&mut self) {
+        self.pool.close();
+    }
+}
+
+// === one call: attempts, one after the other ===
+
+struct Call {
+    inner: Arc<Inner>,
+    key: PoolKey,
+    head: Parts,
+    payload: Payload,
+    deadline: Option<Instant>,
+    attempt: Attempt,
+    retries: u32,
+}
+
+/// One attempt of a call.
+struct Attempt {
+    hooks: Hooks,
+    info: Option<Arc<RequestInfo>>,
+    recorder: Option<Arc<Recorder>>,
+    reports: Vec<Arc<dyn Report>>,
+    get_conn: Option<GetConn>,
+}
+
+/// What a retry would need: kept only where one can follow.
+struct Spare {
+    head: Parts,
+    payload: Option<Payload>,
+    /// The connection came from the idle pool, or has carried a request.
+    used: bool,
+}
+
+impl Call {
+    /// The attempt begins: here, in the caller's context.
+    fn start(inner: &Arc<Inner>, mut head: Parts, payload: Payload) -> Result<Self, Error> {
+        let key = PoolKey::from_uri(&head.uri)?;
+        if head.method == Method::CONNECT && payload.size_hint().exact() != Some(0) {
+            return Err(Error::invalid("a CONNECT request can't have a body"));
+        }
+        let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
+        let attempt = Attempt::start(inner, &key, &mut head, 1, None);
+        Ok(Self { inner: Arc::clone(inner), key, head, payload, deadline, attempt, retries: 0 })
+    }
+
+    async fn run(mut self) -> Result<Response<ResponseBody>, Error> {
+        let mut fresh = false;
+        loop {
+            let (lease, cause) = match self.connection(fresh).await {
+                Ok(lease) => lease,
+                Err(error) => {
+                    if let Some(get_conn) = self.attempt.get_conn.take() {
+                        get_conn.failed(&error);
+                    }
+                    return Err(error);
+                }
+            };
+            let (failed, spare) = match self.exchange(lease, cause).await {
+                Ok(response) => return Ok(response),
+                Err(failed) => failed,
+            };
+            let reason = self.next(failed, spare)?;
+            fresh = reason == RetryReason::StaleConnection;
+            self.back_off(reason).await?;
+        }
+    }
+
+    /// A connection that can carry the request, and what was waited for.
+    async fn connection(&mut self, fresh: bool) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
+        loop {
+            let (lease, cause) = match self.inner.pool.checkout(&self.key, clock::now(), fresh) {
+                Checked::Ready(lease) => (lease, None),
+                Checked::Waiting { waiting, dial, cause } => {
+                    if let Some(get_conn) = &mut self.attempt.get_conn {
+                        get_conn.wait = Some(cause);
+                    }
+                    (self.wait(waiting, dial, cause).await?, Some(cause))
+                }
+            };
+            if lease.outcome == ConnOutcome::New {
+                return Ok((lease, cause));
+            }
+            match lease.conn.is_fresh().await {
+                Ok(()) => return Ok((lease, cause)),
+                // Nothing was sent: the request moves on, whatever its method.
+                Err(reason) => lease.conn.close(reason),
+            }
+        }
+    }
+
+    /// Waits for a dial, a return or a stream, whatever comes first.
+    async fn wait(
+        &mut self,
+        mut waiting: crate::pool::Waiting<Conn>,
+        dial: Option<Permit<Conn>>,
+        cause: WaitCause,
+    ) -> Result<Lease<Conn>, Error> {
+        let mut progress = dial.map(|permit| self.dial(permit));
+        // Another's dial is waited for no longer than an own one would be.
+        let limit = (cause == WaitCause::OtherDial).then(|| clock::now() + self.inner.dialer.config.connect_timeout);
+        loop {
+            let deadline = [self.deadline, limit.filter(|_| progress.is_none())].into_iter().flatten().min();
+            let grant = match deadline {
+                None => waiting.next().await,
+                Some(deadline) => match tokio::time::timeout_at(deadline.into(), waiting.next()).await {
+                    Ok(grant) => grant,
+                    Err(_) => {
+                        let phase = progress.as_ref().map_or(Phase::GetConnection, |progress| progress.phase());
+                        return Err(Error::timeout(phase));
+                    }
+                },
+            };
+            match grant {
+                Grant::Conn(lease) => return Ok(lease),
+                Grant::Dial(permit) => progress = Some(self.dial(permit)),
+                Grant::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Begins a dial, which goes on even if this call ends.
+    fn dial(&self, permit: Permit<Conn>) -> Arc<Progress> {
+        let setup = self.attempt.setup_started();
+        let progress = Arc::new(Progress::default());
+        let dial = Dial {
+            dialer: Arc::clone(&self.inner.dialer),
+            pool: Arc::clone(&self.inner.pool),
+            exchange: self.inner.exchange.clone(),
+            trace: self.inner.trace.clone(),
+            target: Target { https: self.key.https, host: self.key.host().into(), port: self.key.port },
+            hooks: self.attempt.hooks.clone(),
+            reports: self.attempt.reports.clone(),
+            info: self.attempt.info.clone(),
+            setup,
+            progress: Arc::clone(&progress),
+        };
+        tokio::spawn(dial.run(permit));
+        progress
+    }
+
+    /// The request on the wire, up to the response's head.
+    async fn exchange(
+        &mut self,
+        lease: Lease<Conn>,
+        wait: Option<WaitCause>,
+    ) -> Result<Response<ResponseBody>, (Failed, Option<Spare>)> {
+        let Lease { conn, outcome, idle_time, .. } = lease;
+        let shared = Arc::clone(conn.shared());
+        let request_number = conn.count_request();
+        let used = request_number > 1 || outcome == ConnOutcome::Idle;
+        let spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
+            head: self.head.clone(),
+            payload: self.payload.replay(),
+            used,
+        });
+        let get_conn = self.attempt.get_conn.take();
+        let guards = get_conn.unwrap_or_else(|| Hooks::default().untold()).got(|at| GotConnFacts {
+            connection: Arc::clone(&shared.info),
+            outcome,
+            idle_time,
+            age: if outcome == ConnOutcome::New {
+                Duration::ZERO
+            } else {
+                at.saturating_duration_since(shared.info.ready)
+            },
+            request_number,
+            wait,
+        });
+        let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
+        let payload = std::mem::replace(&mut self.payload, Payload::Gone);
+        let head = prepared(head, &payload, &self.key, shared.info.protocol);
+        let exchange = self.attempt.exchange(&head, shared.info.protocol);
+        let body = RequestBody::new(payload, Arc::clone(&exchange), shared);
+        let mut request = Request::from_parts(head, body);
+        if exchange.is_watched() && request.version() == Version::HTTP_11 {
+            let exchange = Arc::clone(&exchange);
+            hyper::ext::on_informational(&mut request, move |response| {
+                exchange.informational(response.status(), response.headers());
+            });
+        }
+        match exchange::send(conn, request, exchange, guards, self.deadline).await {
+            Ok((response, ending)) => {
+                let timer = self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+                let mut response = response.map(|incoming| ResponseBody::new(incoming, ending, timer));
+                if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
+                    response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
+                }
+                Ok(response)
+            }
+            Err(failed) => Err((failed, spare)),
+        }
+    }
+
+    /// Whether another attempt may follow (RFC 9110 §9.2.2, RFC 9113 §8.7), and makes ready for it.
+    ///
+    /// # Errors
+    ///
+    /// The failed attempt's error, if none may.
+    fn next(&mut self, failed: Failed, spare: Option<Spare>) -> Result<RetryReason, Error> {
+        let Failed { error, unsent, refused, touched, answered } = failed;
+        let Some(Spare { mut head, payload, used }) = spare else { return Err(error) };
+        let reason = match refused {
+            Some(reason) if self.retries < MAX_REFUSED => reason,
+            Some(_) => return Err(error),
+            None => {
+                let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
+                let harmless = !touched || is_idempotent(&head);
+                if !(used && lost && harmless && !answered && self.retries == 0) {
+                    return Err(error);
+                }
+                RetryReason::StaleConnection
+            }
+        };
+        let Some(payload) = unsent.or(payload) else { return Err(error) };
+        self.retries += 1;
+        let attempt = self.retries + 1;
+        if let Some(at) = self.attempt.hooks.now() {
+            self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
+        }
+        self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some(&self.attempt));
+        (self.head, self.payload) = (head, payload);
+        Ok(reason)
+    }
+
+    /// After the server said that it is busy: at once, then 50 ms, then 100 ms, each up to half longer.
+    async fn back_off(&mut self, reason: RetryReason) -> Result<(), Error> {
+        if reason == RetryReason::StaleConnection || self.retries < 2 {
+            return Ok(());
+        }
+        let base = Duration::from_millis(25) * 2_u32.pow(self.retries.min(8) - 1);
+        let pause = tokio::time::sleep(base + base / 2 * jitter() / 256);
+        let Some(deadline) = self.deadline else {
+            pause.await;
+            return Ok(());
+        };
+        match tokio::time::timeout_at(deadline.into(), pause).await {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                let error = Error::timeout(Phase::Request);
+                if let Some(get_conn) = self.attempt.get_conn.take() {
+                    get_conn.failed(&error);
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Attempt {
+    /// Asks who wants to hear of it, makes the record if anybody does, and calls `get_conn`.
+    fn start(inner: &Inner, key: &PoolKey, head: &mut Parts, attempt: u32, before: Option<&Self>) -> Self {
+        let user = match (hooks::trace_in(&head.extensions), &inner.trace) {
+            (Some(request), Some(client)) => Some(Arc::new(Stack::new([request, Arc::clone(client)])) as Arc<_>),
+            (request, client) => request.or_else(|| client.clone()),
+        };
+        let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
+        let mut this =
+            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Vec::new(), get_conn: None };
+        if !wanted && user.is_none() {
+            return this;
+        }
+        let anchor = TimeAnchor::new();
+        if wanted {
+            let resends = head.extensions.get::<Resends>().map(|resends| resends.0.fetch_add(1, Ordering::Relaxed));
+            let info = Arc::new(RequestInfo {
+                method: head.method.clone(),
+                url: redact::url(&head.uri),
+                host: key.host().into(),
+                port: key.port,
+                scheme: key.scheme(),
+                attempt,
+                resend_count: resends.unwrap_or(attempt - 1),
+                tag: head.extensions.get::<Tag>().copied(),
+            });
+            this.reports = match before {
+                Some(before) => before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect(),
+                None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
+            };
+            if inner.timeline || !this.reports.is_empty() {
+                let reports = this.reports.clone();
+                this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
+            }
+            this.info = Some(info);
+        }
+        this.hooks = Hooks::new(this.recorder.clone().map(|recorder| recorder as Arc<dyn ClientTrace>), user);
+        if this.hooks.installed() {
+            this.get_conn = Some(this.hooks.get_conn(anchor.instant(), key.host(), key.port));
+        }
+        this
+    }
+
+    /// The attempt begins to dial: its wait is told live, so that others can link to it.
+    fn setup_started(&self) -> Option<TraceRef> {
+        let recorder = self.recorder.as_ref()?;
+        if let Some(trace) = recorder.setup() {
+            return Some(trace);
+        }
+        let start = recorder.wait_start()?;
+        let trace = self.reports.iter().find_map(|report| report.setup_started(start));
+        recorder.setup_trace(trace);
+        trace
+    }
+
+    fn exchange(&self, head: &Parts, protocol: Protocol) -> Arc<Exchange> {
+        let fields = self.hooks.wants_fields().then(|| {
+            let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
+            Box::new(Fields { protocol, method, uri, headers })
+        });
+        Arc::new(Exchange::new(self.hooks.clone(), fields))
+    }
+}
+
+// === one dial: a task of its own ===
+
+struct Dial {
+    dialer: Arc<Dialer>,
+    pool: Arc<Pool<Conn>>,
+    exchange: ExchangeConfig,
+    trace: Option<Arc<dyn ClientTrace>>,
+    target: Target,
+    hooks: Hooks,
+    reports: Vec<Arc<dyn Report>>,
+    info: Option<Arc<RequestInfo>>,
+    setup: Option<TraceRef>,
+    progress: Arc<Progress>,
+}
+
+impl Dial {
+    /// Makes a connection and gives it to the pool, which knows who needs it.
+    async fn run(self, permit: Permit<Conn>) {
+        let recorder = match &self.info {
+            Some(info) if !self.reports.is_empty() => Some(Arc::new(DialRecorder::new(info))),
+            _ => None,
+        };
+        let hooks = match &recorder {
+            Some(recorder) => self.hooks.with_recorder(Arc::clone(recorder) as Arc<dyn ClientTrace>),
+            None => self.hooks.clone(),
+        };
+        let result = self.dialer.dial(&self.target, &hooks, &self.progress).await;
+        // Its request went on without it: it tells its own story, before the connection is used by another.
+        let background = if permit.is_waited_for() {
+            None
+        } else {
+            recorder
+                .and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()))
+                .and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
+        };
+        let setup = background.as_ref().map_or(self.setup, |dial| dial.trace);
+        let outcome = match self.connected(result, setup, permit).await {
+            Some(IdleReturn::Pooled) => DialOutcome::Pooled,
+            Some(IdleReturn::HandedOver | IdleReturn::Shared) => DialOutcome::HandedOver,
+            Some(IdleReturn::Closed(_)) => DialOutcome::Discarded,
+            None => DialOutcome::Failed,
+        };
+        if let Some(PendingDial { finish, .. }) = background {
+            finish(outcome);
+        }
+    }
+
+    async fn connected(
+        &self,
+        dialed: Result<crate::dial::Dialed, Error>,
+        setup: Option<TraceRef>,
+        permit: Permit<Conn>,
+    ) -> Option<IdleReturn> {
+        let dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => {
+                permit.failed(&error);
+                return None;
+            }
+        };
+        let protocol = dialed.protocol;
+        let info = ConnectionInfo {
+            id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+            local: dialed.local,
+            peer: dialed.peer,
+            protocol,
+            tls: dialed.tls,
+            ready: clock::now(),
+            setup,
+        };
+        let hooks = Hooks::new(None, self.trace.clone());
+        match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
+            Ok((conn, driver)) => {
+                let outcome = permit.dialed(protocol, |slot| {
+                    conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot }));
+                    conn
+                });
+                tokio::spawn(driver.run());
+                Some(outcome)
+            }
+            Err(error) => {
+                permit.failed(&error);
+                None
+            }
+        }
+    }
+}
+
+/// Connections are numbered for the whole process, so that two clients' records can be told apart.
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+/// A connection's place in the pool.
+struct Place {
+    pool: Arc<Pool<Conn>>,
+    slot: SlotId,
+}
+
+impl Home for Place {
+    fn checkin(&self, conn: Conn) -> IdleReturn {
+        self.pool.checkin(self.slot, conn)
+    }
+
+    fn stream_ended(&self) -> IdleReturn {
+        self.pool.stream_ended(self.slot)
+    }
+
+    fn max_streams(&self, max: usize) {
+        self.pool.max_streams(self.slot, max);
+    }
+
+    fn draining(&self) {
+        self.pool.draining(self.slot);
+    }
+
+    fn closed(&self) {
+        self.pool.closed(self.slot);
+    }
+
+    fn expiry(&self) -> Option<Instant> {
+        self.pool.expiry(self.slot)
+    }
+}
+
+impl Poolable for Conn {
+    fn is_open(&self) -> bool {
+        Self::is_open(self)
+    }
+
+    fn share(&self) -> Option<Self> {
+        Self::share(self)
+    }
+}
+
+impl Pooled for Conn {
+    fn close(self, reason: CloseReason) {
+        Self::close(self, reason);
+    }
+}
+
+// === the head as it is sent ===
+
+/// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
+fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) -> Parts {
+    if let Some(authorization) = credentials(&head) {
+        head.headers.insert(AUTHORIZATION, authorization);
+    }
+    let size = payload.size_hint().exact();
+    let expects_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    match size {
+        Some(0) if !expects_body => {}
+        Some(size) if !head.headers.contains_key(CONTENT_LENGTH) => {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+        }
+        None if protocol == Protocol::Http1 && !head.headers.contains_key(CONTENT_LENGTH) => {
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(_) | None => {}
+    }
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.is_empty() { "/" } else { path };
+    match protocol {
+        Protocol::Http1 => {
+            head.version = Version::HTTP_11;
+            if !head.headers.contains_key(HOST)
+                && let Ok(host) = HeaderValue::from_str(&key.host_field())
+            {
+                head.headers.insert(HOST, host);
+            }
+            if head.method != Method::CONNECT
+                && let Ok(uri) = path.parse()
+            {
+                head.uri = uri;
+            }
+        }
+        Protocol::Http2 => {
+            head.version = Version::HTTP_2;
+            head.headers.remove(HOST);
+            head.headers.remove(TRANSFER_ENCODING);
+            let uri = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
+            if let Ok(uri) = uri {
+                head.uri = uri;
+            }
+        }
+    }
+    head
+}
+
+/// The URL's credentials as Basic authorization (RFC 7617), unless the request has its own.
+fn credentials(head: &Parts) -> Option<HeaderValue> {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use percent_encoding::percent_decode_str;
+
+    let (userinfo, _) = head.uri.authority()?.as_str().rsplit_once('@')?;
+    if head.headers.contains_key(AUTHORIZATION) {
+        return None;
+    }
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let mut plain: Vec<u8> = percent_decode_str(user).collect();
+    plain.push(b':');
+    plain.extend(percent_decode_str(password));
+    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(plain))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// Whether sending it twice is as good as once (RFC 9110 §9.2.2; PUT and DELETE only where the user says so).
+fn is_idempotent(head: &Parts) -> bool {
+    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+        || head.headers.contains_key("idempotency-key")
+}
+
+/// Most further attempts after a server's refusal.
+const MAX_REFUSED: u32 = 3;
+
+/// A random number below 256. The standard hasher's keys are random enough to keep clients from retrying in step.
+fn jitter() -> u32 {
+    use std::hash::BuildHasher;
+    u32::from(std::hash::RandomState::new().hash_one(0_u8).to_le_bytes()[0])
+}
+
+impl Client {
+    /// Builds the TLS configuration now, so that what can't be used is told now.
+    pub(crate) fn check_tls(&self) -> Result<(), Error> {
+        self.inner.dialer.tls.config().map(drop)
+    }
+}

@@ -1,0 +1,372 @@
+//! The two bodies, and the one place where it is decided how a response ended.
+//!
+//! [`RequestBody`] is what hyper reads: its first question (is it empty?) marks the dispatch. [`ResponseBody`] is what the
+//! application reads. Four ways lead to its end (the last frame, an end without frame, an error, a drop), and all go
+//! through [`Ending::finish`], once.
+
+use std::{
+    any::Any,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use super::{
+    After, Loan, Shared,
+    failure::{self, BodyError},
+    marks::Exchange,
+};
+use crate::{
+    clock,
+    error::{BoxError, Error},
+    hooks::{emit, *},
+};
+
+// === the request ===
+
+/// What a request carries.
+pub(crate) enum Payload {
+    Empty,
+    /// Kept whole, so that it can be sent again.
+    Full(Bytes),
+    /// Given to hyper already.
+    Gone,
+    Stream(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Payload {
+    /// Keeps what can be sent again: nothing, and bytes that are whole already. The rest is boxed.
+    pub(crate) fn new<B>(body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let mut body = Some(body);
+        let any = &mut body as &mut dyn Any;
+        if let Some(full) = any.downcast_mut::<Option<Full<Bytes>>>().and_then(Option::take) {
+            return Self::of_full(full);
+        }
+        match body {
+            Some(body) if !body.is_end_stream() => Self::Stream(body.map_err(Into::into).boxed_unsync()),
+            _ => Self::Empty,
+        }
+    }
+
+    fn of_full(mut full: Full<Bytes>) -> Self {
+        // A `Full` is ready at once and has one frame.
+        let mut cx = Context::from_waker(Waker::noop());
+        match Pin::new(&mut full).poll_frame(&mut cx) {
+            Poll::Ready(Some(Ok(frame))) => frame.into_data().map_or(Self::Empty, Self::Full),
+            Poll::Ready(_) | Poll::Pending => Self::Empty,
+        }
+    }
+
+    /// The same payload once more, if it was kept.
+    pub(crate) fn replay(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
+            Self::Gone | Self::Stream(_) => None,
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Gone => SizeHint::with_exact(0),
+            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(body) => body.size_hint(),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Empty | Self::Gone => true,
+            Self::Full(_) => false,
+            Self::Stream(body) => body.is_end_stream(),
+        }
+    }
+}
+
+/// A request's body on its way to hyper.
+pub(crate) struct RequestBody {
+    payload: Payload,
+    exchange: Arc<Exchange>,
+    shared: Arc<Shared>,
+    dispatched: AtomicBool,
+}
+
+impl RequestBody {
+    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: Arc<Shared>) -> Self {
+        Self { payload, exchange, shared, dispatched: AtomicBool::new(false) }
+    }
+
+    /// The payload of a request that hyper gave back.
+    pub(crate) fn into_payload(mut self) -> Payload {
+        std::mem::replace(&mut self.payload, Payload::Gone)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.payload {
+            Payload::Empty | Payload::Gone => None,
+            Payload::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                this.payload = Payload::Gone;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Payload::Stream(body) => match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(frame) => frame.map(|frame| frame.map_err(|error| BodyError(error).into())),
+            },
+        };
+        match &frame {
+            None => this.exchange.body_over(),
+            Some(Ok(frame)) => {
+                this.exchange.body_bytes(frame.data_ref().map_or(0, Bytes::len));
+                if this.payload.is_end() {
+                    this.exchange.body_over();
+                }
+            }
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        if !self.dispatched.swap(true, Ordering::Relaxed) {
+            self.shared.wire.dispatch(self.shared.info.protocol, &self.exchange);
+        }
+        let end = self.payload.is_end();
+        if end {
+            self.exchange.body_over();
+        }
+        end
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.payload.size_hint()
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        self.exchange.never_dispatched();
+    }
+}
+
+// === the response ===
+
+/// Ends an attempt: tells how its response ended, and gives the connection back. Dropped, it was canceled.
+pub(crate) struct Ending {
+    parts: Option<Parts>,
+    pub(crate) exchange: Arc<Exchange>,
+    pub(crate) status: Option<StatusCode>,
+    pub(crate) version: Option<Version>,
+    /// The connection can't be used again, whatever comes.
+    pub(crate) close: Option<CloseReason>,
+}
+
+struct Parts {
+    response: emit::Response,
+    loan: Loan,
+}
+
+impl Ending {
+    pub(crate) fn new(response: emit::Response, loan: Loan, exchange: Arc<Exchange>) -> Self {
+        Self { parts: Some(Parts { response, loan }), exchange, status: None, version: None, close: None }
+    }
+
+    /// To the last byte.
+    pub(crate) fn complete(&mut self, bytes: u64) {
+        let after = self.close.map_or(After::Reuse, After::Close);
+        self.finish(ResponseOutcome::Complete, None, bytes, after);
+    }
+
+    /// The exchange failed.
+    pub(crate) fn failed(&mut self, error: &Error, bytes: u64) {
+        self.finish(ResponseOutcome::Failed, Some(error), bytes, After::Close(failure::close_reason(error)));
+    }
+
+    /// The application dropped the body.
+    fn dropped(&mut self, incoming: Incoming, bytes: u64) {
+        let after = self.close.map_or_else(|| After::Drain(Box::new(incoming)), After::Close);
+        self.finish(ResponseOutcome::Dropped, None, bytes, after);
+    }
+
+    fn finish(&mut self, outcome: ResponseOutcome, error: Option<&Error>, body_bytes: u64, after: After) {
+        let Some(Parts { response, loan }) = self.parts.take() else { return };
+        if let Some(error) = error {
+            self.exchange.write_failed(error);
+        }
+        if self.exchange.is_watched() {
+            let marks = self.exchange.marks();
+            let at = match outcome {
+                ResponseOutcome::Complete => self.exchange.last_read_or_now(),
+                ResponseOutcome::Dropped | ResponseOutcome::Failed => clock::now(),
+            };
+            response.done(&ResponseDoneInfo {
+                at,
+                outcome,
+                status: self.status,
+                version: self.version,
+                headers: None,
+                first_byte: marks.final_first_byte,
+                body_bytes,
+                stream_id: marks.stream_id,
+                error,
+            });
+        }
+        self.exchange.consumed();
+        loan.end(&self.exchange, after);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if self.parts.is_some() {
+            let error = Error::canceled(self.exchange.phase());
+            self.failed(&error, 0);
+        }
+    }
+}
+
+/// The body of a response.
+///
+/// Ends the attempt when its last byte was read: there is no need to poll it once more. Dropping it before gives up the
+/// rest of the body; the connection survives if little is left.
+#[derive(Default)]
+pub struct ResponseBody(Option<Box<Live>>);
+
+struct Live {
+    incoming: Option<Incoming>,
+    ending: Ending,
+    bytes: u64,
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl ResponseBody {
+    /// A body under way; one that is empty has ended at once.
+    pub(crate) fn new(incoming: Incoming, mut ending: Ending, deadline: Option<Pin<Box<Sleep>>>) -> Self {
+        if incoming.is_end_stream() {
+            ending.complete(0);
+            return Self(None);
+        }
+        Self(Some(Box::new(Live { incoming: Some(incoming), ending, bytes: 0, deadline })))
+    }
+}
+
+impl Live {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
+                    self.ending.complete(self.bytes);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(None) => {
+                self.ending.complete(self.bytes);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                let error = failure::of_exchange(error, &self.ending.exchange);
+                Poll::Ready(Some(Err(self.fail(error))))
+            }
+            Poll::Pending => {
+                let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+                if !late {
+                    return Poll::Pending;
+                }
+                let error = Error::timeout(self.ending.exchange.phase());
+                Poll::Ready(Some(Err(self.fail(error))))
+            }
+        }
+    }
+
+    fn fail(&mut self, error: Error) -> Error {
+        self.ending.failed(&error, self.bytes);
+        self.incoming = None;
+        error
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        if let Some(incoming) = self.incoming.take() {
+            self.ending.dropped(incoming, self.bytes);
+        }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        match &mut self.0 {
+            Some(live) => live.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|live| live.incoming.as_ref().is_none_or(Body::is_end_stream))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Some(live) => live.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint),
+            None => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl fmt::Debug for ResponseBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseBody").field("ended", &self.is_end_stream()).finish_non_exhaustive()
+    }
+}
+
+/// Whether the connection can't be used after this response (RFC 9112 §9.3), and why.
+pub(crate) fn must_close(
+    request_headers: &HeaderMap,
+    status: StatusCode,
+    version: Version,
+    headers: &HeaderMap,
+    is_connect: bool,
+) -> Option<CloseReason> {
+    if status == StatusCode::SWITCHING_PROTOCOLS || is_connect && status.is_success() {
+        Some(CloseReason::Upgraded)
+    } else if version < Version::HTTP_11 {
+        Some(CloseReason::Http10)
+    } else if asks_to_close(request_headers) || asks_to_close(headers) {
+        Some(CloseReason::ConnectionClose)
+    } else {
+        None
+    }
+}
+
+pub(crate) fn asks_to_close(headers: &HeaderMap) -> bool {
+    headers.get_all(http::header::CONNECTION).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close")))
+    })
+}

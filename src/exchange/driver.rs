@@ -1,0 +1,201 @@
+//! One task per connection: it drives hyper, takes HTTP/1 connections back when they are ready again, and ends them when
+//! they were idle for too long.
+//!
+//! It is the only owner of a connection's end: whatever closes it, the driver tells why, once, also when its runtime dies.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http_body::Body;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant as TokioInstant, Sleep};
+
+use super::{Conn, Desk, Executor, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
+use crate::{
+    clock,
+    config::{DRAIN_BYTES, DRAIN_TIME},
+    hooks::{emit::Hooks, *},
+};
+
+pub(super) enum Engine {
+    /// Boxed: with upgrades, its type has no name outside of hyper.
+    Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
+    Http2(hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>),
+}
+
+/// The owner of one connection.
+pub(crate) struct Driver {
+    engine: Engine,
+    shared: Arc<Shared>,
+    hooks: Hooks,
+    timer: Pin<Box<Sleep>>,
+    max_streams: usize,
+    draining: bool,
+    ended: bool,
+}
+
+impl Driver {
+    pub(super) fn new(engine: Engine, shared: Arc<Shared>, hooks: Hooks) -> Self {
+        let timer = Box::pin(tokio::time::sleep_until(TokioInstant::from_std(clock::now())));
+        Self { engine, shared, hooks, timer, max_streams: 0, draining: false, ended: false }
+    }
+
+    /// Runs until the connection is closed.
+    pub(crate) async fn run(mut self) {
+        let reason = poll_fn(|cx| self.poll(cx)).await;
+        self.end(reason);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let result = match &mut self.engine {
+            Engine::Http1(conn) => conn.as_mut().poll(cx),
+            Engine::Http2(conn) => {
+                let result = Pin::new(&mut *conn).poll(cx);
+                let max = conn.current_max_send_streams();
+                if std::mem::replace(&mut self.max_streams, max) != max {
+                    self.shared.home().max_streams(max);
+                }
+                if !self.draining && self.shared.wire.goaway().is_some() {
+                    self.draining = true;
+                    self.shared.home().draining();
+                }
+                result
+            }
+        };
+        if let Poll::Ready(result) = result {
+            return Poll::Ready(failure::end_reason(&result));
+        }
+        self.take_back(cx);
+        self.watch_expiry(cx);
+        Poll::Pending
+    }
+
+    /// An HTTP/1 connection whose response is over, but which was not ready yet.
+    fn take_back(&mut self, cx: &mut Context<'_>) {
+        let returning = {
+            let mut desk = self.shared.desk();
+            if !desk.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                desk.waker = Some(cx.waker().clone());
+            }
+            desk.returning.take()
+        };
+        let Some(mut returning) = returning else { return };
+        match returning.poll(cx) {
+            Poll::Pending => self.shared.desk().returning = Some(returning),
+            Poll::Ready(Ok(())) => {
+                let Returning { sender, owed, exchange, .. } = returning;
+                self.shared.wire.leave(&exchange);
+                let outcome = self.shared.home().checkin(Conn::Http1 { sender, shared: Arc::clone(&self.shared) });
+                owed.done(outcome);
+            }
+            Poll::Ready(Err(reason)) => {
+                let Returning { sender, owed, exchange, .. } = returning;
+                exchange.connection_gone();
+                let reason = self.shared.closing(reason);
+                // hyper ends the connection when its sender is gone.
+                drop(sender);
+                owed.done(IdleReturn::Closed(reason));
+                cx.waker().wake_by_ref();
+            }
+        }
+    }
+
+    /// Looks at the idle time when the timer says so: never on a request's way.
+    fn watch_expiry(&mut self, cx: &mut Context<'_>) {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            match self.shared.home().expiry() {
+                Some(at) => self.timer.as_mut().reset(TokioInstant::from_std(at)),
+                None => {
+                    // For ever, or evicted and about to end.
+                    self.timer.as_mut().reset(TokioInstant::from_std(clock::now() + FAR));
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, reason: CloseReason) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let reason = self.shared.closing(reason);
+        let returning = {
+            let mut desk = self.shared.desk();
+            desk.ended = true;
+            desk.returning.take()
+        };
+        self.shared.wire.gone();
+        if let Some(Returning { owed, exchange, .. }) = returning {
+            exchange.connection_gone();
+            owed.done(IdleReturn::Closed(reason));
+        }
+        self.shared.home().closed();
+        if let Some(at) = self.hooks.now() {
+            let (connection, requests) = (&self.shared.info, self.shared.requests());
+            self.hooks.emit(|t| t.conn_closed(&ConnClosedInfo { at, connection, reason, requests }));
+        }
+    }
+}
+
+const FAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
+
+impl Drop for Driver {
+    /// The runtime is ending, and the connection with it.
+    fn drop(&mut self) {
+        self.end(CloseReason::Canceled);
+    }
+}
+
+impl Returning {
+    /// Whether the connection is ready for another request, or why it never will be.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        if self.drain.is_some() {
+            match self.poll_drain(cx) {
+                Poll::Ready(Ok(())) => self.drain = None,
+                Poll::Ready(Err(reason)) => return Poll::Ready(Err(reason)),
+                Poll::Pending => return self.poll_patience(cx, CloseReason::BodyIncomplete),
+            }
+        }
+        match self.sender.poll_ready(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(_)) => Poll::Ready(Err(CloseReason::PeerClosed)),
+            Poll::Pending => self.poll_patience(cx, CloseReason::RequestUnfinished),
+        }
+    }
+
+    /// Reads what the application left of the body, if it is little.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
+        let Some(body) = &mut self.drain else { return Poll::Ready(Ok(())) };
+        while self.drained <= DRAIN_BYTES {
+            match Pin::new(&mut **body).poll_frame(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(CloseReason::IoError)),
+                Poll::Ready(Some(Ok(frame))) => self.drained += frame.data_ref().map_or(0, bytes::Bytes::len),
+            }
+        }
+        Poll::Ready(Err(CloseReason::BodyIncomplete))
+    }
+
+    fn poll_patience(&mut self, cx: &mut Context<'_>, reason: CloseReason) -> Poll<Result<(), CloseReason>> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(DRAIN_TIME)));
+        patience.as_mut().poll(cx).map(|()| Err(reason))
+    }
+}
+
+impl Desk {
+    /// Leaves a connection for the driver to take back; gives it back if there is no driver any more.
+    pub(super) fn leave(&mut self, returning: Returning) -> Result<(), Returning> {
+        if self.ended {
+            return Err(returning);
+        }
+        self.returning = Some(returning);
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+        Ok(())
+    }
+}

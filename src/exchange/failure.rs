@@ -1,0 +1,135 @@
+//! What hyper's errors mean: the kind out of the closed set, the phase from the marks.
+
+use std::{error::Error as StdError, fmt, io};
+
+use super::marks::Exchange;
+use crate::{
+    error::{BoxError, Error, Kind, find},
+    hooks::CloseReason,
+    phase::Phase,
+};
+
+/// The application's own request body failed.
+#[derive(Debug)]
+pub(super) struct BodyError(pub(super) BoxError);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request body failed")
+    }
+}
+
+impl StdError for BodyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// The error of an exchange that died.
+pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
+    let phase = exchange.phase();
+    let kind = kind(&error, phase);
+    let phase = match kind {
+        Kind::RequestBodyFailed => Phase::RequestWrite,
+        Kind::InvalidRequest => Phase::Request,
+        _ => phase,
+    };
+    Error::with(kind, phase, error)
+}
+
+fn kind(error: &hyper::Error, phase: Phase) -> Kind {
+    let first_byte = phase == Phase::ResponseRead;
+    if find::<BodyError>(error).is_some() {
+        return Kind::RequestBodyFailed;
+    }
+    if let Some(h2) = find::<h2::Error>(error) {
+        return match h2.get_io() {
+            Some(io) => of_io(io, first_byte),
+            None if h2.is_go_away() => Kind::Http2GoAway,
+            None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,
+            None => Kind::Http2ProtocolError,
+        };
+    }
+    if error.is_parse_too_large() {
+        Kind::HeadTooLarge
+    } else if error.is_parse() {
+        Kind::MalformedResponse
+    } else if error.is_timeout() {
+        Kind::Timeout
+    } else if error.is_user() {
+        Kind::InvalidRequest
+    } else if error.is_incomplete_message() {
+        if first_byte { Kind::BodyIncomplete } else { Kind::ConnectionClosed }
+    } else if let Some(io) = find::<io::Error>(error) {
+        of_io(io, first_byte)
+    } else if error.is_canceled() || error.is_closed() {
+        Kind::ConnectionClosed
+    } else {
+        Kind::Other
+    }
+}
+
+fn of_io(error: &io::Error, first_byte: bool) -> Kind {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Kind::ConnectionReset,
+        // TLS that ends without close_notify is an end that can't be believed.
+        io::ErrorKind::UnexpectedEof if first_byte => Kind::BodyIncomplete,
+        io::ErrorKind::UnexpectedEof => Kind::ConnectionClosed,
+        io::ErrorKind::BrokenPipe if first_byte => Kind::ConnectionReset,
+        io::ErrorKind::BrokenPipe => Kind::WriteFailed,
+        _ => Kind::Other,
+    }
+}
+
+/// Why a connection is closed after this error.
+pub(super) fn close_reason(error: &Error) -> CloseReason {
+    match error.kind() {
+        Kind::Canceled | Kind::Timeout | Kind::RequestBodyFailed | Kind::InvalidRequest => CloseReason::Canceled,
+        Kind::ConnectionClosed => CloseReason::PeerClosed,
+        Kind::MalformedResponse | Kind::HeadTooLarge | Kind::Http2ProtocolError => CloseReason::ProtocolError,
+        Kind::Http2GoAway => CloseReason::GoAway,
+        _ => CloseReason::IoError,
+    }
+}
+
+/// Why a connection ended by itself, from its driver's last word.
+pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
+    let Err(error) = result else { return CloseReason::PeerClosed };
+    if let Some(h2) = find::<h2::Error>(error) {
+        return if h2.is_go_away() {
+            CloseReason::GoAway
+        } else if h2.is_io() {
+            CloseReason::IoError
+        } else {
+            CloseReason::ProtocolError
+        };
+    }
+    if error.is_incomplete_message() {
+        CloseReason::PeerClosed
+    } else if error.is_parse() {
+        CloseReason::ProtocolError
+    } else if find::<io::Error>(error).is_some() {
+        CloseReason::IoError
+    } else if error.is_canceled() {
+        CloseReason::Canceled
+    } else {
+        // hyper has no question for it: bytes that no request asked for.
+        CloseReason::SurplusBytes
+    }
+}
+
+/// Whether the server said that it did nothing for this request (RFC 9113 §8.7).
+pub(super) fn refused(
+    error: &hyper::Error,
+    exchange: &Exchange,
+    goaway: Option<u32>,
+) -> Option<crate::hooks::RetryReason> {
+    let h2 = find::<h2::Error>(error);
+    if h2.is_some_and(|h2| h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)) {
+        return Some(crate::hooks::RetryReason::RefusedStream);
+    }
+    match (goaway, exchange.marks().stream_id) {
+        (Some(last), Some(stream)) if stream > last => Some(crate::hooks::RetryReason::GoAway),
+        _ => None,
+    }
+}

@@ -1,0 +1,374 @@
+//! The exchange: one request and its response on one connection.
+//!
+//! [`open`] turns a byte stream into a connection and its [`Driver`]; [`send`] sends a request on it. Between TLS and hyper
+//! sits the [`sensor`], which takes the marks. How a response ended, and what becomes of the connection, is decided in
+//! [`body`]. The pool is reached only through [`Home`].
+
+mod body;
+mod driver;
+mod failure;
+mod frames;
+mod marks;
+mod sensor;
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::Waker,
+    time::Instant,
+};
+
+use http::{Method, Request, Response, Version};
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::Sleep;
+
+pub use self::body::ResponseBody;
+use self::{body::must_close, driver::Engine, sensor::Sensor};
+pub(crate) use self::{
+    body::{Ending, Payload, RequestBody},
+    driver::Driver,
+    marks::{Exchange, Fields},
+    sensor::Wire,
+};
+use crate::{
+    config::ExchangeConfig,
+    connection::{ConnectionInfo, Protocol},
+    error::{Error, Kind},
+    hooks::{
+        CloseReason, IdleReturn, RetryReason,
+        emit::{self, Hooks},
+    },
+    phase::Phase,
+    transport::{Probe, Transport, Waiting},
+};
+
+/// Where a connection belongs: the pool, with the connection's place in it.
+pub(crate) trait Home: Send + Sync {
+    /// An HTTP/1 connection can carry another request.
+    fn checkin(&self, conn: Conn) -> IdleReturn;
+    /// A stream is free again.
+    fn stream_ended(&self) -> IdleReturn;
+    /// The peer allows this many streams at once.
+    fn max_streams(&self, max: usize);
+    /// The peer takes no more requests.
+    fn draining(&self);
+    /// The connection is closed.
+    fn closed(&self);
+    /// When to ask again whether it was idle for too long.
+    fn expiry(&self) -> Option<Instant>;
+}
+
+/// A connection that a request can be sent on.
+pub(crate) enum Conn {
+    Http1 { sender: http1::SendRequest<RequestBody>, shared: Arc<Shared> },
+    Http2 { sender: http2::SendRequest<RequestBody>, shared: Arc<Shared> },
+}
+
+/// What all who use a connection share.
+pub(crate) struct Shared {
+    pub(crate) info: Arc<ConnectionInfo>,
+    pub(crate) wire: Arc<Wire>,
+    probe: Probe,
+    home: OnceLock<Box<dyn Home>>,
+    requests: AtomicU64,
+    desk: Mutex<Desk>,
+}
+
+/// Where a connection is left for its driver.
+#[derive(Default)]
+struct Desk {
+    returning: Option<Returning>,
+    waker: Option<Waker>,
+    /// There is no driver any more.
+    ended: bool,
+    /// Why the connection closes: the first reason stands.
+    reason: Option<CloseReason>,
+}
+
+/// An HTTP/1 connection between its response's end and its readiness.
+struct Returning {
+    sender: http1::SendRequest<RequestBody>,
+    owed: emit::Return,
+    exchange: Arc<Exchange>,
+    /// What is left of a body that the application dropped.
+    drain: Option<Box<Incoming>>,
+    drained: usize,
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// A connection on loan to a request: what goes back.
+pub(crate) enum Loan {
+    Http1 { sender: http1::SendRequest<RequestBody>, shared: Arc<Shared>, owed: emit::Return },
+    Http2 { shared: Arc<Shared>, owed: emit::Return },
+}
+
+/// What is to become of a connection after its response.
+pub(crate) enum After {
+    Reuse,
+    Drain(Box<Incoming>),
+    Close(CloseReason),
+}
+
+/// Makes an HTTP connection out of a byte stream. The driver has to be spawned, after `settle` told it its home.
+///
+/// No bytes are waited for: HTTP/1 says nothing first, HTTP/2 writes its preface with the first poll.
+pub(crate) async fn open(
+    transport: Transport,
+    info: ConnectionInfo,
+    config: &ExchangeConfig,
+    hooks: Hooks,
+) -> Result<(Conn, Driver), Error> {
+    let wire = Arc::new(Wire::default());
+    let shared = Arc::new(Shared {
+        wire: Arc::clone(&wire),
+        probe: transport.probe(),
+        home: OnceLock::new(),
+        requests: AtomicU64::new(0),
+        desk: Mutex::default(),
+        info: Arc::new(info),
+    });
+    let protocol = shared.info.protocol;
+    // HTTP/2 frames belong to many requests, so their moments are always taken.
+    let io = TokioIo::new(Sensor::new(transport, protocol, wire, protocol == Protocol::Http2));
+    let failed = |error| Error::with(Kind::ConnectFailed, Phase::Connect, error);
+    let (conn, engine) = match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            builder.max_header_size(config.max_head_bytes);
+            if config.max_headers != 100 {
+                builder.max_headers(config.max_headers);
+            }
+            let (sender, conn) = builder.handshake(io).await.map_err(failed)?;
+            (Conn::Http1 { sender, shared: Arc::clone(&shared) }, Engine::Http1(Box::pin(conn.with_upgrades())))
+        }
+        Protocol::Http2 => {
+            let mut builder = http2::Builder::new(Executor);
+            builder.timer(TokioTimer::new());
+            builder.max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX));
+            let (sender, conn) = builder.handshake(io).await.map_err(failed)?;
+            (Conn::Http2 { sender, shared: Arc::clone(&shared) }, Engine::Http2(conn))
+        }
+    };
+    Ok((conn, Driver::new(engine, shared, hooks)))
+}
+
+/// Runs hyper's HTTP/2 tasks, outside of any caller's span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Executor;
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::spawn(future);
+    }
+}
+
+impl Shared {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn home(&self) -> &dyn Home {
+        &**self.home.get().expect("a connection is settled before its driver runs")
+    }
+
+    pub(crate) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The connection closes, for this reason if none was given before.
+    fn closing(&self, reason: CloseReason) -> CloseReason {
+        *self.desk().reason.get_or_insert(reason)
+    }
+}
+
+impl Conn {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Self::Http1 { shared, .. } | Self::Http2 { shared, .. } => shared,
+        }
+    }
+
+    /// Tells the connection where it belongs.
+    pub(crate) fn settle(&self, home: Box<dyn Home>) {
+        // A second home can't be: settling is part of opening.
+        let _ = self.shared().home.set(home);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        match self {
+            Self::Http1 { sender, .. } => !sender.is_closed(),
+            Self::Http2 { sender, shared } => !sender.is_closed() && shared.wire.goaway().is_none(),
+        }
+    }
+
+    /// HTTP/2 connections can be shared.
+    pub(crate) fn share(&self) -> Option<Self> {
+        match self {
+            Self::Http1 { .. } => None,
+            Self::Http2 { sender, shared } => Some(Self::Http2 { sender: sender.clone(), shared: Arc::clone(shared) }),
+        }
+    }
+
+    /// Closes it. hyper ends a connection when its last sender is gone.
+    pub(crate) fn close(self, reason: CloseReason) {
+        self.shared().closing(reason);
+    }
+
+    /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
+    /// TLS may be a ticket, so the driver gets a turn to read them.
+    pub(crate) async fn is_fresh(&self) -> Result<(), CloseReason> {
+        let Self::Http1 { shared, .. } = self else { return Ok(()) };
+        match shared.probe.look() {
+            Waiting::Nothing => Ok(()),
+            Waiting::End => Err(CloseReason::PeerClosed),
+            Waiting::Bytes if !shared.probe.encrypted => Err(CloseReason::SurplusBytes),
+            Waiting::Bytes => {
+                tokio::task::yield_now().await;
+                if self.is_open() { Ok(()) } else { Err(CloseReason::PeerClosed) }
+            }
+        }
+    }
+
+    /// The number of the request that comes now, from 1.
+    pub(crate) fn count_request(&self) -> u64 {
+        self.shared().requests.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+/// Why a request was not answered.
+pub(crate) struct Failed {
+    pub(crate) error: Error,
+    /// The request, if it was given back without a byte of it sent.
+    pub(crate) unsent: Option<Payload>,
+    /// The server's word that it did nothing for it.
+    pub(crate) refused: Option<RetryReason>,
+    /// Whether the connection took any byte of the request.
+    pub(crate) touched: bool,
+    /// Whether a byte of a response came.
+    pub(crate) answered: bool,
+}
+
+/// Sends a request, and waits for the head of its response.
+///
+/// # Cancel safety
+///
+/// Dropped, the attempt ends as `canceled`; an HTTP/1 connection is closed, an HTTP/2 stream reset.
+pub(crate) async fn send(
+    conn: Conn,
+    request: Request<RequestBody>,
+    exchange: Arc<Exchange>,
+    (response, owed): (emit::Response, emit::Return),
+    deadline: Option<Instant>,
+) -> Result<(Response<Incoming>, Ending), Failed> {
+    let is_connect = request.method() == Method::CONNECT;
+    // Kept for the decision after the response; asking for the close is rare.
+    let asked_to_close = body::asks_to_close(request.headers());
+    let (result, mut ending, goaway) = match conn {
+        Conn::Http1 { mut sender, shared } => {
+            let wire = Arc::clone(&shared.wire);
+            let sent = sender.try_send_request(request);
+            let ending = Ending::new(response, Loan::Http1 { sender, shared, owed }, Arc::clone(&exchange));
+            (within(deadline, sent).await, ending, wire)
+        }
+        Conn::Http2 { mut sender, shared } => {
+            let wire = Arc::clone(&shared.wire);
+            let sent = sender.try_send_request(request);
+            let ending = Ending::new(response, Loan::Http2 { shared, owed }, Arc::clone(&exchange));
+            (within(deadline, sent).await, ending, wire)
+        }
+    };
+    let (error, unsent, refused) = match result {
+        Some(Ok(response)) => {
+            exchange.head_read();
+            ending.status = Some(response.status());
+            ending.version = Some(response.version());
+            if response.version() < Version::HTTP_2 {
+                let none = http::HeaderMap::new();
+                let reason = must_close(&none, response.status(), response.version(), response.headers(), is_connect);
+                ending.close = reason.or(asked_to_close.then_some(CloseReason::ConnectionClose));
+            }
+            return Ok((response, ending));
+        }
+        Some(Err(mut failed)) => {
+            let unsent = failed.take_message().map(|request| request.into_body().into_payload());
+            let error = failed.into_error();
+            let refused = failure::refused(&error, &exchange, goaway.goaway());
+            (failure::of_exchange(error, &exchange), unsent, refused)
+        }
+        None => (Error::timeout(exchange.phase()), None, None),
+    };
+    let marks = exchange.marks();
+    ending.failed(&error, 0);
+    Err(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte })
+}
+
+/// `None` once the deadline has passed.
+async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        None => Some(future.await),
+        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
+    }
+}
+
+impl Loan {
+    /// The request is done with the connection.
+    fn end(self, exchange: &Arc<Exchange>, after: After) {
+        match self {
+            Self::Http1 { sender, shared, owed } => match after {
+                After::Close(reason) => {
+                    exchange.connection_gone();
+                    let reason = shared.closing(reason);
+                    drop(sender);
+                    owed.done(IdleReturn::Closed(reason));
+                }
+                After::Reuse if sender.is_ready() && exchange.marks().wrote_request => {
+                    shared.wire.leave(exchange);
+                    let home = Arc::clone(&shared);
+                    owed.done(home.home().checkin(Conn::Http1 { sender, shared }));
+                }
+                After::Reuse => leave(&shared, Returning::new(sender, owed, exchange, None)),
+                After::Drain(rest) => leave(&shared, Returning::new(sender, owed, exchange, Some(rest))),
+            },
+            Self::Http2 { shared, owed } => {
+                // What the application left unread is given up: hyper resets the stream.
+                drop(after);
+                exchange.when_free(Box::new(move || {
+                    let outcome = match shared.home().stream_ended() {
+                        IdleReturn::Closed(reason) => IdleReturn::Closed(shared.closing(reason)),
+                        other => other,
+                    };
+                    owed.done(outcome);
+                }));
+            }
+        }
+    }
+}
+
+impl Returning {
+    fn new(
+        sender: http1::SendRequest<RequestBody>,
+        owed: emit::Return,
+        exchange: &Arc<Exchange>,
+        drain: Option<Box<Incoming>>,
+    ) -> Self {
+        Self { sender, owed, exchange: Arc::clone(exchange), drain, drained: 0, patience: None }
+    }
+}
+
+fn leave(shared: &Arc<Shared>, returning: Returning) {
+    let left = shared.desk().leave(returning);
+    if let Err(Returning { owed, exchange, .. }) = left {
+        exchange.connection_gone();
+        owed.done(IdleReturn::Closed(shared.closing(CloseReason::PeerClosed)));
+    }
+}
