@@ -21,6 +21,7 @@ use crate::{
     hooks::{emit::Hooks, *},
 };
 
+#[expect(clippy::large_enum_variant, reason = "one per connection, and never moved after its task is spawned")]
 pub(super) enum Engine {
     /// Boxed: with upgrades, its type has no name outside of hyper.
     Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
@@ -40,6 +41,7 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(super) fn new(engine: Engine, shared: Arc<Shared>, hooks: Hooks) -> Self {
+        // Polled first when the connection has its home.
         let timer = Box::pin(tokio::time::sleep_until(TokioInstant::from_std(clock::now())));
         Self { engine, shared, hooks, timer, max_streams: 0, draining: false, ended: false }
     }

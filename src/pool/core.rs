@@ -136,7 +136,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// A connection, or a place in the queue. `fresh`: whatever is idle is passed over. `waiter` is made only if one must wait.
+    /// A connection, or a place in the queue. `fresh`: idle HTTP/1 connections are passed over, since another one has just proved stale. `waiter` is made only if one must wait.
     pub(crate) fn checkout(
         &mut self,
         key: &PoolKey,
@@ -146,7 +146,10 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         effects: &mut Effects<C, W>,
     ) -> Checkout<C> {
         let host = self.host(key);
-        if !fresh && let Some(lease) = self.at_hand(host, now, effects) {
+        if let Some(lease) = self.free_stream(host, now) {
+            return Checkout::Ready(lease);
+        }
+        if !fresh && let Some(lease) = self.most_recently_used(host, now, effects) {
             return Checkout::Ready(lease);
         }
         let serial = self.next_serial();
@@ -423,16 +426,19 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         matches!(host.learned, Some((Protocol::Http1, at)) if now.saturating_duration_since(at) < REMEMBER_PROTOCOL)
     }
 
-    /// A connection that can be used right now.
-    fn at_hand(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> Option<Lease<C>> {
+    /// A stream of an HTTP/2 connection that has room.
+    fn free_stream(&mut self, host: usize, now: Instant) -> Option<Lease<C>> {
         let free = |slots: &Slab<Slot<C>>, index: usize| {
             let slot = &slots[index];
             let open = slot.conn.as_ref().is_some_and(Poolable::is_open);
             open && slot.streams.is_some_and(|(active, max)| active < max)
         };
-        if let Some(index) = self.hosts[host].shared.iter().copied().find(|index| free(&self.slots, *index)) {
-            return Some(self.lease_stream(index, now));
-        }
+        let index = self.hosts[host].shared.iter().copied().find(|index| free(&self.slots, *index))?;
+        Some(self.lease_stream(index, now))
+    }
+
+    /// The idle HTTP/1 connection that was used last; those that may not be used any more are closed on the way.
+    fn most_recently_used(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> Option<Lease<C>> {
         while let Some(index) = self.hosts[host].idle.last().copied() {
             let slot = &self.slots[index];
             let (since, _) = slot.idle.unwrap_or((now, 0));
@@ -578,7 +584,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     fn pump(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> bool {
         let mut served = false;
         while self.hosts.get(host).is_some_and(|entry| !entry.waiters.is_empty()) {
-            let Some(lease) = self.at_hand(host, now, effects) else { break };
+            let Some(lease) = self.free_stream(host, now) else { break };
             let entry = &mut self.hosts[host];
             if let Some((serial, waiter)) = entry.waiters.pop_first() {
                 entry.undialed.remove(&serial);
@@ -610,3 +616,37 @@ impl<C: Poolable, W: Clone> Core<C, W> {
 
 /// How long an origin's HTTP/1.1 is remembered: until then its cold requests dial at once.
 const REMEMBER_PROTOCOL: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+impl<C: Poolable, W: Clone> Core<C, W> {
+    pub(super) fn idle_count(&self) -> usize {
+        self.idle.len()
+    }
+
+    /// What its own books must say.
+    pub(super) fn check(&self) {
+        for (index, slot) in &self.slots {
+            if let Some((_, order)) = slot.idle {
+                assert_eq!(self.idle.get(&order), Some(&index), "an idle connection is in the order");
+                assert!(slot.conn.is_some(), "what is idle is here");
+            }
+        }
+        for (_, host) in &self.hosts {
+            assert!(host.undialed.iter().all(|serial| host.waiters.contains_key(serial)));
+            assert!(host.idle.iter().all(|index| self.slots[*index].idle.is_some()), "the stack holds idle ones only");
+            assert!(host.idle.len() <= self.config.max_idle_per_host);
+            let room = host.shared.iter().any(|index| {
+                let slot = &self.slots[*index];
+                slot.conn.as_ref().is_some_and(Poolable::is_open) && slot.streams.is_some_and(|(used, max)| used < max)
+            });
+            assert!(host.waiters.is_empty() || !room, "a waiter beside a free stream");
+            let open = host.open + host.dialing;
+            assert!(self.config.max_connections_per_host.is_none_or(|max| open <= max), "more than the cap");
+            assert!(host.open > 0 || host.dialing > 0 || host.waiters.is_empty(), "nobody will serve these");
+        }
+        for (index, host) in self.keys.values().map(|index| (index, &self.hosts[*index])) {
+            let open = self.slots.iter().filter(|(_, slot)| slot.host == *index).count();
+            assert_eq!(open, host.open, "every open connection is counted once");
+        }
+    }
+}

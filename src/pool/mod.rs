@@ -6,6 +6,8 @@
 
 mod core;
 mod key;
+#[cfg(test)]
+mod model;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -1,0 +1,219 @@
+//! An OTLP collector in this process: gRPC (tonic) or HTTP with protobuf (hyper). It keeps what it gets and can be told to
+//! answer with an error or not at all.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use opentelemetry_proto::tonic::{
+    collector::{
+        metrics::v1::{
+            ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+            metrics_service_server::{MetricsService, MetricsServiceServer},
+        },
+        trace::v1::{
+            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            trace_service_server::{TraceService, TraceServiceServer},
+        },
+    },
+    metrics::v1::{Metric, ResourceMetrics},
+    trace::v1::{ResourceSpans, Span},
+};
+use prost::Message;
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+};
+use tonic::{Code, codec::CompressionEncoding, transport::server::TcpIncoming};
+
+use super::{origin::Origin, within};
+
+/// A running collector. For one that is down, take the address of `origin::Refusing`.
+pub(crate) struct Collector {
+    addr: SocketAddr,
+    state: State,
+    _server: Server,
+}
+
+/// What stops the server when it is dropped.
+enum Server {
+    Grpc { _stop: oneshot::Sender<()> },
+    Http { _origin: Origin },
+}
+
+/// How it answers an export.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Answer {
+    #[default]
+    Accept,
+    /// Never.
+    Hang,
+    /// With this gRPC code, for instance 14 for unavailable, or this HTTP status. What was sent is not kept.
+    Status(u16),
+}
+
+/// What it got, with the resource and scope around it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Received {
+    pub(crate) spans: Vec<ResourceSpans>,
+    pub(crate) metrics: Vec<ResourceMetrics>,
+    /// Exports that were asked for, refused ones included.
+    pub(crate) exports: usize,
+}
+
+impl Collector {
+    /// Over gRPC, uncompressed or with gzip.
+    pub(crate) fn grpc() -> Self {
+        let state = State::default();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        listener.set_nonblocking(true).expect("a socket of our own");
+        let addr = listener.local_addr().expect("a bound socket");
+        let incoming = TcpIncoming::from(TcpListener::from_std(listener).expect("inside a runtime"));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let traces = TraceServiceServer::new(state.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let metrics = MetricsServiceServer::new(state.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let server = tonic::transport::Server::builder().add_service(traces).add_service(metrics);
+        tokio::spawn(server.serve_with_incoming_shutdown(incoming.with_nodelay(Some(true)), async {
+            let _ = stopped.await;
+        }));
+        Self { addr, state, _server: Server::Grpc { _stop: stop } }
+    }
+
+    /// Over HTTP with protobuf, uncompressed: `/v1/traces` and `/v1/metrics`.
+    pub(crate) fn http() -> Self {
+        let state = State::default();
+        let served = state.clone();
+        let origin = Origin::plain().serve(move |request| served.clone().over_http(request));
+        Self { addr: origin.addr(), state, _server: Server::Http { _origin: origin } }
+    }
+
+    /// The endpoint, without a path.
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// How it answers from now on.
+    pub(crate) fn answer(&self, answer: Answer) {
+        self.state.answer.send_replace(answer);
+    }
+
+    pub(crate) fn received(&self) -> Received {
+        self.state.received.borrow().clone()
+    }
+
+    /// Every span that it got, once there are so many.
+    pub(crate) async fn spans(&self, at_least: usize) -> Vec<Span> {
+        let spans = |received: &Received| -> Vec<Span> {
+            let scopes = received.spans.iter().flat_map(|resource| &resource.scope_spans);
+            scopes.flat_map(|scope| &scope.spans).cloned().collect()
+        };
+        self.until("spans to arrive", |received| spans(received).len() >= at_least).await;
+        spans(&self.received())
+    }
+
+    /// The last state of the metric of this name, once there is one.
+    pub(crate) async fn metric(&self, name: &str) -> Metric {
+        let metric = |received: &Received| -> Option<Metric> {
+            let scopes = received.metrics.iter().flat_map(|resource| &resource.scope_metrics);
+            scopes.flat_map(|scope| &scope.metrics).filter(|metric| metric.name == name).last().cloned()
+        };
+        self.until("a metric to arrive", |received| metric(received).is_some()).await;
+        metric(&self.received()).expect("it just arrived")
+    }
+
+    /// Returns once it was asked for so many exports.
+    pub(crate) async fn exports(&self, at_least: usize) {
+        self.until("an export", |received| received.exports >= at_least).await;
+    }
+
+    async fn until(&self, what: &str, when: impl FnMut(&Received) -> bool) {
+        let mut received = self.state.received.subscribe();
+        within(what, received.wait_for(when)).await.expect("the sender is in self");
+    }
+}
+
+/// What the services share.
+#[derive(Clone, Default)]
+struct State {
+    received: Arc<watch::Sender<Received>>,
+    answer: Arc<watch::Sender<Answer>>,
+}
+
+impl State {
+    /// Answers as told: hangs, refuses with a status, or lets `keep` have what was sent.
+    async fn export(&self, keep: impl FnOnce(&mut Received)) -> Result<(), u16> {
+        self.received.send_modify(|received| received.exports += 1);
+        let answer = *self.answer.borrow();
+        match answer {
+            Answer::Hang => std::future::pending().await,
+            Answer::Status(status) => Err(status),
+            Answer::Accept => {
+                self.received.send_modify(keep);
+                Ok(())
+            }
+        }
+    }
+
+    async fn over_http(self, request: Request<Incoming>) -> Response<http_body_util::Full<Bytes>> {
+        let path = request.uri().path().to_owned();
+        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let (result, answer) = match &*path {
+            "/v1/traces" => {
+                let Ok(sent) = ExportTraceServiceRequest::decode(body) else { return status(400) };
+                let result = self.export(|received| received.spans.extend(sent.resource_spans)).await;
+                (result, ExportTraceServiceResponse::default().encode_to_vec())
+            }
+            "/v1/metrics" => {
+                let Ok(sent) = ExportMetricsServiceRequest::decode(body) else { return status(400) };
+                let result = self.export(|received| received.metrics.extend(sent.resource_metrics)).await;
+                (result, ExportMetricsServiceResponse::default().encode_to_vec())
+            }
+            _ => return status(404),
+        };
+        match result {
+            Err(code) => status(code),
+            Ok(()) => {
+                let mut response = Response::new(Bytes::from(answer).into());
+                let protobuf = http::HeaderValue::from_static("application/x-protobuf");
+                response.headers_mut().insert(http::header::CONTENT_TYPE, protobuf);
+                response
+            }
+        }
+    }
+}
+
+fn status(code: u16) -> Response<http_body_util::Full<Bytes>> {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::from_u16(code).expect("an HTTP status");
+    response
+}
+
+fn refusal(code: u16) -> tonic::Status {
+    tonic::Status::new(Code::from_i32(code.into()), "as the test says")
+}
+
+#[tonic::async_trait]
+impl TraceService for State {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
+        let sent = request.into_inner().resource_spans;
+        self.export(|received| received.spans.extend(sent)).await.map_err(refusal)?;
+        Ok(tonic::Response::new(Default::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for State {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
+        let sent = request.into_inner().resource_metrics;
+        self.export(|received| received.metrics.extend(sent)).await.map_err(refusal)?;
+        Ok(tonic::Response::new(Default::default()))
+    }
+}

@@ -1,0 +1,51 @@
+//! What the tests of this folder are written with. Everything runs on 127.0.0.1, port 0, and nothing sleeps: who has to
+//! wait, waits at a [`Gate`](gate::Gate).
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `origin.rs` | a server: it plays scripts byte by byte (`script.rs`) or serves HTTP with hyper (`serve.rs`) |
+//! | `gate.rs` | holds one side until the test lets it go |
+//! | `client.rs` | the client under test with all that it tells |
+//! | `dns.rs` | a resolver that answers as told |
+//! | `trace.rs` | a log of all hooks, and whether they pair |
+//! | `timeline.rs`, `spans.rs` | what a record and its spans should look like |
+//! | `collector.rs` | an OTLP collector |
+//!
+//! A test against a server that behaves badly is five lines:
+//!
+//! ```ignore
+//! let origin = Origin::plain().script([ReadHead, write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf")]);
+//! let traced = Traced::new(origin.client_builder());
+//! let error = traced.read(origin.url("/")).await.expect_err("four bytes of nine");
+//! assert_eq!(error.error_type(), "body_incomplete");
+//! traced.log.settled().await.assert_paired();
+//! ```
+//!
+//! and one that has to act at a certain moment says so in the script: `Gate("head")` holds the server there,
+//! `origin.gate("head").reached().await` tells the test that it got there, and `origin.gate("head").open()` lets it go on.
+
+pub(crate) mod certificate;
+pub(crate) mod client;
+pub(crate) mod collector;
+pub(crate) mod dns;
+pub(crate) mod gate;
+pub(crate) mod origin;
+pub(crate) mod record;
+pub(crate) mod script;
+pub(crate) mod serve;
+pub(crate) mod spans;
+pub(crate) mod timeline;
+pub(crate) mod trace;
+
+use std::{future::Future, time::Duration};
+
+/// The future's result. A test that would hang fails instead, with the name of what it waited for.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(result) => result,
+        Err(_) => panic!("still waiting after {PATIENCE:?}: {what}"),
+    }
+}
+
+/// Far longer than anything here takes: it only turns a hang into a failure.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
