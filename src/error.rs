@@ -196,13 +196,19 @@ impl Kind {
 }
 
 /// The first error of type `T` in a chain of causes.
+///
+/// An `io::Error` that was made of another error does not name that one as its source, but that one's source; so it is
+/// looked into as well.
 pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {
             return Some(found);
         }
-        next = error.source();
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
@@ -214,6 +220,13 @@ mod tests {
     #[test]
     fn an_error_is_one_pointer() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn a_cause_is_found_inside_of_an_io_error() {
+        let inner = rustls::Error::HandshakeNotComplete;
+        let error = Error::with(Kind::Other, Phase::Tls, io::Error::new(io::ErrorKind::InvalidData, inner.clone()));
+        assert_eq!(find::<rustls::Error>(&error), Some(&inner));
     }
 
     #[test]

@@ -49,6 +49,7 @@ impl Driver {
     /// Runs until the connection is closed.
     pub(crate) async fn run(mut self) {
         let reason = poll_fn(|cx| self.poll(cx)).await;
+        poll_fn(|cx| self.poll_last_word(cx)).await;
         self.end(reason);
     }
 
@@ -73,6 +74,17 @@ impl Driver {
         }
         self.take_back(cx);
         self.watch_expiry(cx);
+        Poll::Pending
+    }
+
+    /// hyper ends an HTTP/1 connection as soon as it has handed over an error, or a response that asks for it. Why it
+    /// ended is known to whose request it was, so the driver waits for that word.
+    fn poll_last_word(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut desk = self.shared.desk();
+        if desk.reason.is_some() || desk.returning.is_some() || !self.shared.wire.is_in_use() {
+            return Poll::Ready(());
+        }
+        desk.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 

@@ -240,6 +240,10 @@ impl Exchange {
         self.side_over(|_| {});
     }
 
+    pub(crate) fn is_consumed(&self) -> bool {
+        self.lock().consumed
+    }
+
     fn side_over(&self, change: impl FnOnce(&mut Marks)) {
         let free = {
             let mut marks = self.lock();

@@ -187,7 +187,11 @@ impl Shared {
 
     /// The connection closes, for this reason if none was given before.
     fn closing(&self, reason: CloseReason) -> CloseReason {
-        *self.desk().reason.get_or_insert(reason)
+        let mut desk = self.desk();
+        if let Some(waker) = &desk.waker {
+            waker.wake_by_ref();
+        }
+        *desk.reason.get_or_insert(reason)
     }
 }
 
@@ -273,18 +277,17 @@ pub(crate) async fn send(
     let is_connect = request.method() == Method::CONNECT;
     // Kept for the decision after the response; asking for the close is rare.
     let asked_to_close = body::asks_to_close(request.headers());
-    let (result, mut ending, goaway) = match conn {
+    let shared = Arc::clone(conn.shared());
+    let (result, mut ending) = match conn {
         Conn::Http1 { mut sender, shared } => {
-            let wire = Arc::clone(&shared.wire);
             let sent = sender.try_send_request(request);
             let ending = Ending::new(response, Loan::Http1 { sender, shared, owed }, Arc::clone(&exchange));
-            (within(deadline, sent).await, ending, wire)
+            (within(deadline, sent).await, ending)
         }
         Conn::Http2 { mut sender, shared } => {
-            let wire = Arc::clone(&shared.wire);
             let sent = sender.try_send_request(request);
             let ending = Ending::new(response, Loan::Http2 { shared, owed }, Arc::clone(&exchange));
-            (within(deadline, sent).await, ending, wire)
+            (within(deadline, sent).await, ending)
         }
     };
     let (error, unsent, refused) = match result {
@@ -296,13 +299,17 @@ pub(crate) async fn send(
                 let none = http::HeaderMap::new();
                 let reason = must_close(&none, response.status(), response.version(), response.headers(), is_connect);
                 ending.close = reason.or(asked_to_close.then_some(CloseReason::ConnectionClose));
+                if let Some(reason) = ending.close {
+                    // Said now: the peer may close before the body is read.
+                    shared.closing(reason);
+                }
             }
             return Ok((response, ending));
         }
         Some(Err(mut failed)) => {
             let unsent = failed.take_message().map(|request| request.into_body().into_payload());
             let error = failed.into_error();
-            let refused = failure::refused(&error, &exchange, goaway.goaway());
+            let refused = failure::refused(&error, &exchange, shared.wire.goaway());
             (failure::of_exchange(error, &exchange), unsent, refused)
         }
         None => (Error::timeout(exchange.phase()), None, None),

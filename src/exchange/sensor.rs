@@ -90,6 +90,11 @@ impl Wire {
         }
     }
 
+    /// HTTP/1: whether a request is under way whose end is still to be told.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.current().is_some_and(|exchange| !exchange.is_consumed())
+    }
+
     fn current(&self) -> Option<Arc<Exchange>> {
         self.lock().current.clone()
     }

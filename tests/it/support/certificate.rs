@@ -1,6 +1,9 @@
 //! The certificates of the test origins: one authority per origin, made at its start, and a leaf for its names.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
@@ -22,7 +25,9 @@ impl Identity {
     pub(crate) fn new(alpn: &[&str]) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names to get wrong");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "test authority");
+        // Another origin's authority is another one by name too, as in life.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("test authority {number}"));
         let authority = CertifiedIssuer::self_signed(params, key()).expect("a certificate");
 
         let leaf_key = key();
@@ -42,6 +47,8 @@ impl Identity {
         Self { root: authority.der().clone(), config: Arc::new(config) }
     }
 }
+
+static AUTHORITIES: AtomicUsize = AtomicUsize::new(1);
 
 fn key() -> KeyPair {
     KeyPair::generate().expect("randomness")

@@ -117,7 +117,7 @@ impl Collector {
     pub(crate) async fn metric(&self, name: &str) -> Metric {
         let metric = |received: &Received| -> Option<Metric> {
             let scopes = received.metrics.iter().flat_map(|resource| &resource.scope_metrics);
-            scopes.flat_map(|scope| &scope.metrics).filter(|metric| metric.name == name).last().cloned()
+            scopes.flat_map(|scope| &scope.metrics).rfind(|metric| metric.name == name).cloned()
         };
         self.until("a metric to arrive", |received| metric(received).is_some()).await;
         metric(&self.received()).expect("it just arrived")

@@ -47,5 +47,14 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
+/// Lets this much time pass in no time: what would have run out by then runs out now.
+///
+/// Only while everybody is held at a gate, and on the one thread of `#[tokio::test]`.
+pub(crate) async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
 /// Far longer than anything here takes: it only turns a hang into a failure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

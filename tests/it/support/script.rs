@@ -73,7 +73,7 @@ pub(crate) async fn play(
             }
             Step::Gate(name) => gates.get(name).wait().await,
             Step::Close => break,
-            Step::AwaitClose => input.to_end(&mut wire).await?,
+            Step::AwaitClose => input.until_end(&mut wire).await?,
             Step::Stall => std::future::pending().await,
             Step::Reset => {
                 // Without time to linger, closing sends RST instead of FIN (RFC 9293 §3.10.4).
@@ -83,7 +83,7 @@ pub(crate) async fn play(
     }
     wire.io().shutdown().await?;
     // A socket that is closed with unread bytes sends RST after its FIN; the client shall see the FIN alone.
-    input.to_end(&mut wire).await
+    input.until_end(&mut wire).await
 }
 
 /// The bytes of the client, recorded as they come.
@@ -118,7 +118,7 @@ impl Input<'_> {
         Ok(())
     }
 
-    async fn to_end(&mut self, wire: &mut Wire) -> io::Result<()> {
+    async fn until_end(&mut self, wire: &mut Wire) -> io::Result<()> {
         loop {
             match self.more(wire).await {
                 Ok(()) => self.unread.clear(),

@@ -57,6 +57,11 @@ impl ExpectedTimeline {
         self.fact("status", &status.to_string())
     }
 
+    /// No response head arrived.
+    pub(crate) fn no_status(self) -> Self {
+        self.fact("status", "none")
+    }
+
     /// How its response ended: "complete", "dropped", "failed", or "none".
     pub(crate) fn response(self, outcome: &str) -> Self {
         self.fact("response", outcome)

@@ -1,0 +1,202 @@
+//! Deaths on a connection: before the head, within the body, by the caller's own hand.
+
+use http::Response;
+use http_body_util::BodyExt;
+
+use super::{LIMIT, assert_says, limited, over};
+use crate::support::{
+    client::Traced,
+    gate::Gate,
+    origin::Origin,
+    pass,
+    script::{
+        Step::{AwaitClose, Close, Gate as At, ReadHead, Reset, Stall},
+        write,
+    },
+    timeline::ExpectedTimeline,
+    within,
+};
+
+/// Phases of a request by address that got its connection and wrote itself.
+const WRITTEN: [&str; 4] = ["get-connection", "connect", "request-write", "response-wait"];
+const READING: [&str; 5] = ["get-connection", "connect", "request-write", "response-wait", "response-read"];
+
+const WRITTEN_TLS: [&str; 5] = ["get-connection", "connect", "tls", "request-write", "response-wait"];
+const READING_TLS: [&str; 6] = ["get-connection", "connect", "tls", "request-write", "response-wait", "response-read"];
+
+#[tokio::test]
+async fn a_connection_closed_before_the_first_byte_dies_in_response_wait() {
+    let origin = Origin::plain().script([ReadHead, Close]);
+    let traced = Traced::new(origin.client_builder());
+    let error = traced.read(origin.url("/")).await.expect_err("no answer");
+    assert_says(&error, "response-wait", "connection_closed", &[]);
+    let expected = ExpectedTimeline::new().phases(WRITTEN).error("response-wait", "connection_closed");
+    expected.outcome("new").response("failed").idle_return("closed peer_closed").check(&over(&traced).await);
+    assert_eq!(origin.accepted(), 1);
+}
+
+#[tokio::test]
+async fn a_connection_reset_before_the_first_byte_dies_in_response_wait() {
+    let origin = Origin::plain().script([ReadHead, Reset]);
+    let traced = Traced::new(origin.client_builder());
+    let error = traced.read(origin.url("/")).await.expect_err("no answer");
+    assert_says(&error, "response-wait", "connection_reset", &[]);
+    let expected = ExpectedTimeline::new().phases(WRITTEN).error("response-wait", "connection_reset");
+    expected.response("failed").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn a_connection_reset_within_the_body_dies_in_response_read() {
+    let origin = Origin::plain().script([ReadHead, write(HALF), At("half"), Reset]);
+    let traced = Traced::new(origin.client_builder());
+    let mut body = within("the head", traced.get(origin.url("/"))).await.expect("a head").into_body();
+    body.frame().await.expect("half of it").expect("half of it");
+    origin.gate("half").open();
+    let error = within("the reset", body.frame()).await.expect("not the end").expect_err("a reset");
+    assert_says(&error, "response-read", "connection_reset", &[]);
+    let expected = ExpectedTimeline::new().phases(READING).error("response-read", "connection_reset").status(200);
+    let timeline = over(&traced).await;
+    assert_eq!(timeline.response_body_bytes, 4);
+    expected.response("failed").check(&timeline);
+}
+
+#[tokio::test]
+async fn a_connection_is_closed_for_the_reason_that_its_request_died_of() {
+    let malformed = vec![ReadHead, write("what is this\r\n\r\n"), AwaitClose];
+    for (script, reason) in [(vec![ReadHead, Reset], "closed io_error"), (malformed, "closed protocol_error")] {
+        let origin = Origin::plain().script(script);
+        let traced = Traced::new(origin.client_builder());
+        let error = traced.read(origin.url("/")).await.expect_err("no answer");
+        let expected = ExpectedTimeline::new().error(error.phase().as_str(), error.error_type());
+        expected.idle_return(reason).check(&over(&traced).await);
+    }
+}
+
+#[tokio::test]
+async fn a_body_shorter_than_its_length_dies_in_response_read() {
+    let origin = Origin::plain().script([ReadHead, write(HALF)]);
+    let traced = Traced::new(origin.client_builder());
+    let error = traced.read(origin.url("/")).await.expect_err("four bytes of nine");
+    assert_says(&error, "response-read", "body_incomplete", &["body"]);
+    let expected = ExpectedTimeline::new().phases(READING).error("response-read", "body_incomplete").status(200);
+    expected.response("failed").idle_return("closed peer_closed").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn the_request_timeout_before_the_head_dies_in_response_wait() {
+    let origin = Origin::plain().script([ReadHead, At("head"), Stall]);
+    let traced = Traced::new(limited());
+    let request = tokio::spawn(traced.get(origin.url("/")));
+    origin.gate("head").reached().await;
+    pass(LIMIT).await;
+    let error = within("the timeout", request).await.expect("no panic").expect_err("timed out");
+    assert_says(&error, "response-wait", "timeout", &["timeout"]);
+    let expected = ExpectedTimeline::new().phases(WRITTEN).error("response-wait", "timeout");
+    expected.response("failed").idle_return("closed canceled").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn the_request_timeout_within_the_body_dies_in_response_read() {
+    let origin = Origin::plain().script([ReadHead, write(HALF), AwaitClose]);
+    let traced = Traced::new(limited());
+    let mut body = within("the head", traced.get(origin.url("/"))).await.expect("a head").into_body();
+    body.frame().await.expect("half of it").expect("half of it");
+    pass(LIMIT).await;
+    let error = within("the timeout", body.frame()).await.expect("not the end").expect_err("timed out");
+    assert_says(&error, "response-read", "timeout", &["timeout"]);
+    let expected = ExpectedTimeline::new().phases(READING).error("response-read", "timeout").status(200);
+    expected.response("failed").idle_return("closed canceled").check(&over(&traced).await);
+    origin.until_closed(1).await;
+}
+
+#[tokio::test]
+async fn a_malformed_response_dies_in_response_read() {
+    let origin = Origin::plain().script([ReadHead, write("what is this\r\n\r\n"), AwaitClose]);
+    let traced = Traced::new(origin.client_builder());
+    let error = traced.read(origin.url("/")).await.expect_err("not HTTP");
+    assert_says(&error, "response-read", "malformed_response", &[]);
+    let expected = ExpectedTimeline::new().phases(READING).error("response-read", "malformed_response");
+    expected.response("failed").no_status().check(&over(&traced).await);
+    origin.until_closed(1).await;
+}
+
+#[tokio::test]
+async fn a_request_dropped_before_its_head_is_canceled_in_response_wait() {
+    let origin = Origin::plain().script([ReadHead, At("head"), AwaitClose]);
+    let traced = Traced::new(origin.client_builder());
+    let request = tokio::spawn(traced.get(origin.url("/")));
+    origin.gate("head").reached().await;
+    request.abort();
+    let expected = ExpectedTimeline::new().phases(WRITTEN).error("response-wait", "canceled");
+    expected.response("failed").idle_return("closed canceled").check(&over(&traced).await);
+    origin.gate("head").open();
+    origin.until_closed(1).await;
+}
+
+#[tokio::test]
+async fn a_body_dropped_with_much_to_come_is_no_error_and_costs_the_connection() {
+    let head = write("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n1234");
+    let origin = Origin::plain().script([ReadHead, head, AwaitClose]);
+    let traced = Traced::new(origin.client_builder());
+    drop(within("the head", traced.get(origin.url("/"))).await.expect("a head"));
+    let expected = ExpectedTimeline::new().phases(READING).status(200).response("dropped");
+    expected.idle_return("closed body_incomplete").check(&over(&traced).await);
+    origin.until_closed(1).await;
+}
+
+#[tokio::test]
+async fn a_body_dropped_with_little_to_come_is_no_error_and_keeps_the_connection() {
+    let origin = Origin::plain().script([
+        ReadHead,
+        write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n1234"),
+        ReadHead,
+        write("HTTP/1.1 204 No Content\r\n\r\n"),
+    ]);
+    let traced = Traced::new(origin.client_builder());
+    drop(within("the head", traced.get(origin.url("/"))).await.expect("a head"));
+    let expected = ExpectedTimeline::new().phases(READING).status(200).response("dropped");
+    expected.idle_return("pooled").check(&over(&traced).await);
+    traced.read(origin.url("/")).await.expect("an answer on the same connection");
+    assert_eq!((origin.accepted(), origin.served()), (1, 2));
+}
+
+// === on an HTTP/2 connection: the stream dies, the connection lives ===
+
+#[tokio::test]
+async fn an_http2_request_dropped_before_its_head_is_canceled_and_its_connection_lives() {
+    let gate = Gate::new();
+    let origin = Origin::tls().serve({
+        let gate = gate.clone();
+        move |request| {
+            let gate = gate.clone();
+            async move {
+                if request.uri().path() == "/held" {
+                    gate.wait().await;
+                }
+                Response::new(String::new())
+            }
+        }
+    });
+    let traced = Traced::new(origin.client_builder());
+    let request = tokio::spawn(traced.get(origin.url("/held")));
+    gate.reached().await;
+    request.abort();
+    let expected = ExpectedTimeline::new().phases(WRITTEN_TLS).error("response-wait", "canceled");
+    expected.response("failed").idle_return("pooled").check(&over(&traced).await);
+    traced.read(origin.url("/")).await.expect("an answer on the same connection");
+    assert_eq!((origin.accepted(), origin.served()), (1, 2));
+}
+
+#[tokio::test]
+async fn an_http2_body_dropped_early_is_no_error_and_its_connection_lives() {
+    let origin = Origin::tls().serve(|_| async { Response::new("x".repeat(1 << 20)) });
+    let traced = Traced::new(origin.client_builder());
+    drop(within("the head", traced.get(origin.url("/"))).await.expect("a head"));
+    let expected = ExpectedTimeline::new().phases(READING_TLS).status(200).response("dropped");
+    expected.idle_return("pooled").check(&over(&traced).await);
+    let body = traced.read(origin.url("/")).await.expect("an answer on the same connection");
+    assert_eq!((body.len(), origin.accepted(), origin.served()), (1 << 20, 1, 2));
+}
+
+/// Four bytes of a body of nine.
+const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf";

@@ -1,0 +1,136 @@
+//! The walls of the house: who may import whom (`ARCHITECTURE.md`), how long a file may be, and that each says what it is.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Leaves, which all may use.
+const LEAVES: [&str; 7] = ["clock", "config", "connection", "error", "phase", "redact", "transport"];
+
+/// What a module may use beside the leaves and itself.
+fn allowed(module: &str) -> Option<&'static [&'static str]> {
+    Some(match module {
+        "builder" | "lib" => return None,
+        "client" => &["builder", "dial", "exchange", "hooks", "pool", "timeline"],
+        "pool" | "dial" | "exchange" => &["hooks"],
+        "timeline" => &["hooks"],
+        "views" => &["hooks", "timeline"],
+        "otlp" => &["builder", "client", "exchange", "views"],
+        "hooks" => &[],
+        leaf if LEAVES.contains(&leaf) => &[],
+        other => panic!("{other} is no module of ARCHITECTURE.md: give it its place there and here"),
+    })
+}
+
+/// Longer than this, a file has grown two subjects.
+const MOST_LINES: usize = 600;
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder of the crate") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            if !path.ends_with("bin") {
+                sources(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn all() -> Vec<(String, PathBuf, String)> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    sources(&src, &mut found);
+    found.sort();
+    assert!(found.len() > 20, "the sources were not found");
+    found
+        .into_iter()
+        .map(|path| {
+            let inside = path.strip_prefix(&src).expect("below src").to_path_buf();
+            let module = inside.iter().next().and_then(|first| first.to_str()).expect("a name");
+            let text = fs::read_to_string(&path).expect("a source");
+            (module.trim_end_matches(".rs").to_owned(), inside, text)
+        })
+        .collect()
+}
+
+/// The modules named after `crate::` outside of comments and tests, in braces too.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut names = BTreeSet::new();
+    for after in code.split("crate::").skip(1) {
+        let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        if let Some(braced) = after.strip_prefix('{') {
+            let mut depth = 0;
+            let mut item = String::new();
+            for c in braced.chars() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => {
+                        names.insert(word(item.trim()));
+                        item.clear();
+                    }
+                    _ => {}
+                }
+                if !(c == ',' && depth == 0) {
+                    item.push(c);
+                }
+            }
+            names.insert(word(item.trim()));
+            names.remove("");
+        } else {
+            names.insert(word(after));
+        }
+    }
+    names
+}
+
+#[test]
+fn the_stages_do_not_know_each_other() {
+    for (module, path, text) in all() {
+        let Some(allowed) = allowed(&module) else { continue };
+        for import in imports(&text) {
+            // Types at the root belong to the leaves and to the public face.
+            if !import.chars().next().is_some_and(char::is_lowercase) {
+                continue;
+            }
+            let fine = import == module || LEAVES.contains(&import.as_str()) || allowed.contains(&import.as_str());
+            assert!(fine, "{} imports {import}, which {module} may not know", path.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is_and_has_one_subject() {
+    for (_, path, text) in all() {
+        assert!(text.starts_with("//!"), "{} does not begin with what it is", path.display());
+        let code = text.split("\n#[cfg(test)]\n").next().unwrap_or(&text);
+        let lines = code.lines().filter(|line| !line.trim().is_empty()).count();
+        assert!(lines <= MOST_LINES, "{} has {lines} lines", path.display());
+    }
+}
+
+#[test]
+fn core_modules_name_no_telemetry() {
+    for (module, path, text) in all() {
+        if ["pool", "dial", "exchange", "hooks", "client"].contains(&module.as_str())
+            || LEAVES.contains(&module.as_str())
+        {
+            assert!(!text.contains("opentelemetry"), "{} names OpenTelemetry", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_import_reader_reads_imports() {
+    let text =
+        "use crate::{\n    pool::{A, b},\n    error::Error,\n};\n// crate::views\nfn f() { crate::clock::now() }";
+    let read: Vec<_> = imports(text).into_iter().collect();
+    assert_eq!(read, ["clock", "error", "pool"]);
+}
