@@ -147,3 +147,61 @@ fn hex(value: &Value, digits: usize) -> bool {
 
 /// Times are printed as fractions of a microsecond; two prints of one moment may differ by this much.
 const ROUNDING: f64 = 0.01;
+
+/// The judge is judged: an honest line passes, and each single lie in it is noticed.
+#[test]
+fn a_line_with_one_lie_is_refused() {
+    let (url, honest) = ("https://localhost:8443/file", honest());
+    assert_complete_and_true(&honest, url, Protocol::Http1);
+    for (field, lie) in [
+        ("/status", Value::Null),
+        ("/url", "https://localhost:8443/".into()),
+        ("/trace_id", "ABCDEF".into()),
+        ("/sampled", false.into()),
+        ("/protocol", "HTTP/2".into()),
+        ("/tls", Value::Null),
+        ("/dns", Value::Null),
+        ("/response_body_bytes", 0.into()),
+        ("/connection/reused", true.into()),
+        ("/connection/was_idle", true.into()),
+        ("/connection/request_number", 2.into()),
+        ("/connection/http2_stream_id", 1.into()),
+        ("/phases/1/error", "connection_refused".into()),
+        ("/phases/2/end_us", 500.0.into()),
+        ("/phases/4/name", "response-read".into()),
+        ("/phases/6/end_us", Value::Null),
+        ("/phases/6/end_us", 9_000.0.into()),
+        ("/events/0/at_us", 9_000.0.into()),
+        ("/events/1/outcome", "closed".into()),
+        ("/hooks/1/name", "dns_done".into()),
+        ("/hooks/12/name", "response_done".into()),
+    ] {
+        let mut line = honest.clone();
+        *line.pointer_mut(field).expect(field) = lie.clone();
+        let judged = std::panic::catch_unwind(|| assert_complete_and_true(&line, url, Protocol::Http1));
+        assert!(judged.is_err(), "{field} = {lie} went unnoticed");
+    }
+}
+
+fn honest() -> Value {
+    let hooks = "get_conn dns_start dns_done connect_start connect_done tls_handshake_start tls_handshake_done got_conn \
+                 wrote_headers wrote_request got_first_response_byte response_done put_idle_conn";
+    let hooks: Vec<Value> = hooks.split(' ').map(|name| serde_json::json!({ "name": name, "at_us": 1.0 })).collect();
+    let phase = |name: &str, start: f64, end: f64| serde_json::json!({ "name": name, "start_us": start, "end_us": end, "local": "127.0.0.1:50112", "error": null });
+    serde_json::json!({
+        "v": 1, "request": 1, "attempt": 1, "hop": 0, "method": "GET", "url": "https://localhost:8443/file",
+        "start_unix_nanos": "1795367549000000000", "duration_us": 2310.4, "protocol": "HTTP/1.1", "status": 200,
+        "error": null, "trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331", "sampled": true,
+        "connection": { "id": 1, "outcome": "new", "reused": false, "was_idle": false, "idle_us": null, "age_us": 0.0,
+            "request_number": 1, "local": "127.0.0.1:50112", "peer": "127.0.0.1:8443", "http2_stream_id": null },
+        "dns": { "host": "localhost", "addrs": ["127.0.0.1"], "coalesced": false },
+        "tls": { "version": "1.3", "cipher": "TLS_AES_128_GCM_SHA256", "alpn": "http/1.1", "resumed": false,
+            "server_name": "localhost" },
+        "phases": [phase("get-connection", 3.1, 1498.0), phase("dns", 4.0, 310.9), phase("connect", 312.5, 390.2),
+            phase("tls", 391.0, 1490.0), phase("request-write", 1500.0, 1600.0),
+            phase("response-wait", 1600.0, 2100.0), phase("response-read", 2100.0, 2300.0)],
+        "events": [{ "name": "first-byte", "at_us": 2100.0 },
+            { "name": "idle-return", "at_us": 2308.8, "outcome": "pooled" }],
+        "hooks": hooks, "request_body_bytes": 0, "response_body_bytes": BODY.len(), "response_outcome": "complete",
+    })
+}

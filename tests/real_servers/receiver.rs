@@ -158,7 +158,7 @@ impl TraceService for Shared {
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         self.traces(request.into_inner());
-        Ok(tonic::Response::default())
+        Ok(tonic::Response::new(Default::default()))
     }
 }
 
@@ -169,7 +169,7 @@ impl MetricsService for Shared {
         request: tonic::Request<ExportMetricsServiceRequest>,
     ) -> Result<tonic::Response<ExportMetricsServiceResponse>, tonic::Status> {
         self.metrics(request.into_inner());
-        Ok(tonic::Response::default())
+        Ok(tonic::Response::new(Default::default()))
     }
 }
 

@@ -163,7 +163,6 @@ fn caddy(folder: &Path, port: u16) -> Child {
         r#"{{
   admin off
   auto_https off
-  persist_config off
   grace_period 5s
   servers {{
     protocols h1 h2
