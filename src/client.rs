@@ -1,9 +1,9 @@
 //! The client, and the whole story of a request, top to bottom.
 //!
 //! ```text
-//!   request ─▶ Call::start        an attempt begins: reports, record, hooks; get_conn
+//!   request ─▶ Call::start        an attempt begins (client/attempt.rs): reports, record, hooks; get_conn
 //!              Call::run          attempts, one after the other, until one is answered or none may follow
-//!                Call::connection   the pool; a dial if nothing is at hand (Dial::run, a task of its own)
+//!                Call::connection   the pool; a dial if nothing is at hand (client/dialing.rs, a task of its own)
 //!                Call::exchange     got_conn, the request on the wire, the response's head
 //!                Call::next         may it be tried again?
 //!   ResponseBody                  the rest: exchange/body.rs; the connection's return: exchange/driver.rs
@@ -11,42 +11,39 @@
 //!
 //! The stages (pool, dial, exchange) do not know each other. They meet here.
 
+mod attempt;
+mod dialing;
+mod head;
+
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::AtomicU32},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Method, Request, Response, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
-    request::Parts,
-};
+use http::{Method, Request, Response, Uri, Version, request::Parts};
 use http_body::Body;
 
+use self::{attempt::Attempt, dialing::Dial, head::prepared};
 use crate::{
     builder::ClientBuilder,
-    clock::{self, TimeAnchor},
+    clock,
     config::ExchangeConfig,
-    connection::{ConnectionInfo, Protocol, TraceRef},
+    connection::Protocol,
     dial::{Dialer, Progress, Target},
     error::{BoxError, Error, Kind},
-    exchange::{self, Conn, Exchange, Failed, Fields, Home, Payload, RequestBody, ResponseBody},
+    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody},
     hooks::{
-        self, ClientTrace, CloseReason, ConnOutcome, IdleReturn, RetryInfo, RetryReason, Stack, WaitCause,
-        emit::{GetConn, GotConnFacts, Hooks},
+        ClientTrace, ConnOutcome, RetryInfo, RetryReason, WaitCause,
+        emit::{GotConnFacts, Hooks},
     },
     phase::Phase,
-    pool::{Checked, Grant, Lease, Permit, Pool, PoolKey, Poolable, Pooled, SlotId},
-    redact,
-    timeline::{DialOutcome, DialRecorder, PendingDial, Recorder, Report, Reporter, RequestInfo, Tag, TimelineHandle},
+    pool::{Checked, Grant, Lease, Permit, Pool, PoolKey, Waiting},
+    timeline::{Reporter, TimelineHandle},
 };
 
 /// A pooled HTTP/1.1 and HTTP/2 client that tells where the time of a request went.
@@ -235,15 +232,6 @@ struct Call {
     retries: u32,
 }
 
-/// One attempt of a call.
-struct Attempt {
-    hooks: Hooks,
-    info: Option<Arc<RequestInfo>>,
-    recorder: Option<Arc<Recorder>>,
-    reports: Vec<Arc<dyn Report>>,
-    get_conn: Option<GetConn>,
-}
-
 /// What a retry would need: kept only where one can follow.
 struct Spare {
     head: Parts,
@@ -312,7 +300,7 @@ impl Call {
     /// Waits for a dial, a return or a stream, whatever comes first.
     async fn wait(
         &mut self,
-        mut waiting: crate::pool::Waiting<Conn>,
+        mut waiting: Waiting<Conn>,
         dial: Option<Permit<Conn>>,
         cause: WaitCause,
     ) -> Result<Lease<Conn>, Error> {
@@ -465,275 +453,6 @@ impl Call {
             }
         }
     }
-}
-
-impl Attempt {
-    /// Asks who wants to hear of it, makes the record if anybody does, and calls `get_conn`.
-    fn start(inner: &Inner, key: &PoolKey, head: &mut Parts, attempt: u32, before: Option<&Self>) -> Self {
-        let user = match (hooks::trace_in(&head.extensions), &inner.trace) {
-            (Some(request), Some(client)) => Some(Arc::new(Stack::new([request, Arc::clone(client)])) as Arc<_>),
-            (request, client) => request.or_else(|| client.clone()),
-        };
-        let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
-        let mut this =
-            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Vec::new(), get_conn: None };
-        if !wanted && user.is_none() {
-            return this;
-        }
-        let anchor = TimeAnchor::new();
-        if wanted {
-            let resends = head.extensions.get::<Resends>().map(|resends| resends.0.fetch_add(1, Ordering::Relaxed));
-            let info = Arc::new(RequestInfo {
-                method: head.method.clone(),
-                url: redact::url(&head.uri),
-                host: key.host().into(),
-                port: key.port,
-                scheme: key.scheme(),
-                attempt,
-                resend_count: resends.unwrap_or(attempt - 1),
-                tag: head.extensions.get::<Tag>().copied(),
-            });
-            this.reports = match before {
-                Some(before) => before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect(),
-                None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
-            };
-            if inner.timeline || !this.reports.is_empty() {
-                let reports = this.reports.clone();
-                this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
-            }
-            this.info = Some(info);
-        }
-        this.hooks = Hooks::new(this.recorder.clone().map(|recorder| recorder as Arc<dyn ClientTrace>), user);
-        if this.hooks.installed() {
-            this.get_conn = Some(this.hooks.get_conn(anchor.instant(), key.host(), key.port));
-        }
-        this
-    }
-
-    /// The attempt begins to dial: its wait is told live, so that others can link to it.
-    fn setup_started(&self) -> Option<TraceRef> {
-        let recorder = self.recorder.as_ref()?;
-        if let Some(trace) = recorder.setup() {
-            return Some(trace);
-        }
-        let start = recorder.wait_start()?;
-        let trace = self.reports.iter().find_map(|report| report.setup_started(start));
-        recorder.setup_trace(trace);
-        trace
-    }
-
-    fn exchange(&self, head: &Parts, protocol: Protocol) -> Arc<Exchange> {
-        let fields = self.hooks.wants_fields().then(|| {
-            let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
-            Box::new(Fields { protocol, method, uri, headers })
-        });
-        Arc::new(Exchange::new(self.hooks.clone(), fields))
-    }
-}
-
-// === one dial: a task of its own ===
-
-struct Dial {
-    dialer: Arc<Dialer>,
-    pool: Arc<Pool<Conn>>,
-    exchange: ExchangeConfig,
-    trace: Option<Arc<dyn ClientTrace>>,
-    target: Target,
-    hooks: Hooks,
-    reports: Vec<Arc<dyn Report>>,
-    info: Option<Arc<RequestInfo>>,
-    setup: Option<TraceRef>,
-    progress: Arc<Progress>,
-}
-
-impl Dial {
-    /// Makes a connection and gives it to the pool, which knows who needs it.
-    async fn run(self, permit: Permit<Conn>) {
-        let recorder = match &self.info {
-            Some(info) if !self.reports.is_empty() => Some(Arc::new(DialRecorder::new(info))),
-            _ => None,
-        };
-        let hooks = match &recorder {
-            Some(recorder) => self.hooks.with_recorder(Arc::clone(recorder) as Arc<dyn ClientTrace>),
-            None => self.hooks.clone(),
-        };
-        let result = self.dialer.dial(&self.target, &hooks, &self.progress).await;
-        // Its request went on without it: it tells its own story, before the connection is used by another.
-        let background = if permit.is_waited_for() {
-            None
-        } else {
-            recorder
-                .and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()))
-                .and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
-        };
-        let setup = background.as_ref().map_or(self.setup, |dial| dial.trace);
-        let outcome = match self.connected(result, setup, permit).await {
-            Some(IdleReturn::Pooled) => DialOutcome::Pooled,
-            Some(IdleReturn::HandedOver | IdleReturn::Shared) => DialOutcome::HandedOver,
-            Some(IdleReturn::Closed(_)) => DialOutcome::Discarded,
-            None => DialOutcome::Failed,
-        };
-        if let Some(PendingDial { finish, .. }) = background {
-            finish(outcome);
-        }
-    }
-
-    async fn connected(
-        &self,
-        dialed: Result<crate::dial::Dialed, Error>,
-        setup: Option<TraceRef>,
-        permit: Permit<Conn>,
-    ) -> Option<IdleReturn> {
-        let dialed = match dialed {
-            Ok(dialed) => dialed,
-            Err(error) => {
-                permit.failed(&error);
-                return None;
-            }
-        };
-        let protocol = dialed.protocol;
-        let info = ConnectionInfo {
-            id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
-            local: dialed.local,
-            peer: dialed.peer,
-            protocol,
-            tls: dialed.tls,
-            ready: clock::now(),
-            setup,
-        };
-        let hooks = Hooks::new(None, self.trace.clone());
-        match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
-            Ok((conn, driver)) => {
-                let outcome = permit.dialed(protocol, |slot| {
-                    conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot }));
-                    conn
-                });
-                tokio::spawn(driver.run());
-                Some(outcome)
-            }
-            Err(error) => {
-                permit.failed(&error);
-                None
-            }
-        }
-    }
-}
-
-/// Connections are numbered for the whole process, so that two clients' records can be told apart.
-static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
-
-/// A connection's place in the pool.
-struct Place {
-    pool: Arc<Pool<Conn>>,
-    slot: SlotId,
-}
-
-impl Home for Place {
-    fn checkin(&self, conn: Conn) -> IdleReturn {
-        self.pool.checkin(self.slot, conn)
-    }
-
-    fn stream_ended(&self) -> IdleReturn {
-        self.pool.stream_ended(self.slot)
-    }
-
-    fn max_streams(&self, max: usize) {
-        self.pool.max_streams(self.slot, max);
-    }
-
-    fn draining(&self) {
-        self.pool.draining(self.slot);
-    }
-
-    fn closed(&self) {
-        self.pool.closed(self.slot);
-    }
-
-    fn expiry(&self) -> Option<Instant> {
-        self.pool.expiry(self.slot)
-    }
-}
-
-impl Poolable for Conn {
-    fn is_open(&self) -> bool {
-        Self::is_open(self)
-    }
-
-    fn share(&self) -> Option<Self> {
-        Self::share(self)
-    }
-}
-
-impl Pooled for Conn {
-    fn close(self, reason: CloseReason) {
-        Self::close(self, reason);
-    }
-}
-
-// === the head as it is sent ===
-
-/// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
-fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) -> Parts {
-    if let Some(authorization) = credentials(&head) {
-        head.headers.insert(AUTHORIZATION, authorization);
-    }
-    let size = payload.size_hint().exact();
-    let expects_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
-    match size {
-        Some(0) if !expects_body => {}
-        Some(size) if !head.headers.contains_key(CONTENT_LENGTH) => {
-            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
-        }
-        None if protocol == Protocol::Http1 && !head.headers.contains_key(CONTENT_LENGTH) => {
-            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        Some(_) | None => {}
-    }
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = if path.is_empty() { "/" } else { path };
-    match protocol {
-        Protocol::Http1 => {
-            head.version = Version::HTTP_11;
-            if !head.headers.contains_key(HOST)
-                && let Ok(host) = HeaderValue::from_str(&key.host_field())
-            {
-                head.headers.insert(HOST, host);
-            }
-            if head.method != Method::CONNECT
-                && let Ok(uri) = path.parse()
-            {
-                head.uri = uri;
-            }
-        }
-        Protocol::Http2 => {
-            head.version = Version::HTTP_2;
-            head.headers.remove(HOST);
-            head.headers.remove(TRANSFER_ENCODING);
-            let uri = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
-            if let Ok(uri) = uri {
-                head.uri = uri;
-            }
-        }
-    }
-    head
-}
-
-/// The URL's credentials as Basic authorization (RFC 7617), unless the request has its own.
-fn credentials(head: &Parts) -> Option<HeaderValue> {
-    use base64::{Engine, prelude::BASE64_STANDARD};
-    use percent_encoding::percent_decode_str;
-
-    let (userinfo, _) = head.uri.authority()?.as_str().rsplit_once('@')?;
-    if head.headers.contains_key(AUTHORIZATION) {
-        return None;
-    }
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let mut plain: Vec<u8> = percent_decode_str(user).collect();
-    plain.push(b':');
-    plain.extend(percent_decode_str(password));
-    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(plain))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 /// Whether sending it twice is as good as once (RFC 9110 §9.2.2; PUT and DELETE only where the user says so).

@@ -17,6 +17,7 @@ mod pool;
 mod redact;
 pub mod timeline;
 mod transport;
+pub mod views;
 
 pub use self::{
     builder::ClientBuilder,

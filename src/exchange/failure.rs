@@ -85,7 +85,7 @@ fn of_io(error: &io::Error, first_byte: bool) -> Kind {
 pub(super) fn close_reason(error: &Error) -> CloseReason {
     match error.kind() {
         Kind::Canceled | Kind::Timeout | Kind::RequestBodyFailed | Kind::InvalidRequest => CloseReason::Canceled,
-        Kind::ConnectionClosed => CloseReason::PeerClosed,
+        Kind::ConnectionClosed | Kind::BodyIncomplete => CloseReason::PeerClosed,
         Kind::MalformedResponse | Kind::HeadTooLarge | Kind::Http2ProtocolError => CloseReason::ProtocolError,
         Kind::Http2GoAway => CloseReason::GoAway,
         _ => CloseReason::IoError,

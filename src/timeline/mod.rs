@@ -332,6 +332,11 @@ pub trait Report: Send + Sync {
     /// Another attempt of the same request begins, under the same parent.
     fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
 
+    /// Whether [`finished`](Self::finished) makes anything of the record; if nobody does, none is kept.
+    fn records(&self) -> bool {
+        true
+    }
+
     /// The attempt's own span.
     fn trace(&self) -> Option<TraceRef> {
         None

@@ -1,0 +1,92 @@
+//! One attempt of a call: who hears of it, and the hooks that it calls.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use http::request::Parts;
+
+use super::{Inner, Resends};
+use crate::{
+    clock::TimeAnchor,
+    connection::{Protocol, TraceRef},
+    exchange::{Exchange, Fields},
+    hooks::{
+        self, ClientTrace, Stack,
+        emit::{GetConn, Hooks},
+    },
+    pool::PoolKey,
+    redact,
+    timeline::{Recorder, Report, RequestInfo, Tag},
+};
+
+/// One attempt of a call.
+pub(super) struct Attempt {
+    pub(super) hooks: Hooks,
+    pub(super) info: Option<Arc<RequestInfo>>,
+    pub(super) recorder: Option<Arc<Recorder>>,
+    pub(super) reports: Vec<Arc<dyn Report>>,
+    pub(super) get_conn: Option<GetConn>,
+}
+
+impl Attempt {
+    /// Asks who wants to hear of it, makes the record if anybody does, and calls `get_conn`.
+    pub(super) fn start(inner: &Inner, key: &PoolKey, head: &mut Parts, attempt: u32, before: Option<&Self>) -> Self {
+        let user = match (hooks::trace_in(&head.extensions), &inner.trace) {
+            (Some(request), Some(client)) => Some(Arc::new(Stack::new([request, Arc::clone(client)])) as Arc<_>),
+            (request, client) => request.or_else(|| client.clone()),
+        };
+        let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
+        let mut this =
+            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Vec::new(), get_conn: None };
+        if !wanted && user.is_none() {
+            return this;
+        }
+        let anchor = TimeAnchor::new();
+        if wanted {
+            let resends = head.extensions.get::<Resends>().map(|resends| resends.0.fetch_add(1, Ordering::Relaxed));
+            let info = Arc::new(RequestInfo {
+                method: head.method.clone(),
+                url: redact::url(&head.uri),
+                host: key.host().into(),
+                port: key.port,
+                scheme: key.scheme(),
+                attempt,
+                resend_count: resends.unwrap_or(attempt - 1),
+                tag: head.extensions.get::<Tag>().copied(),
+            });
+            this.reports = match before {
+                Some(before) => before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect(),
+                None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
+            };
+            if inner.timeline || !this.reports.is_empty() {
+                let reports = this.reports.clone();
+                this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
+            }
+            this.info = Some(info);
+        }
+        this.hooks = Hooks::new(this.recorder.clone().map(|recorder| recorder as Arc<dyn ClientTrace>), user);
+        if this.hooks.installed() {
+            this.get_conn = Some(this.hooks.get_conn(anchor.instant(), key.host(), key.port));
+        }
+        this
+    }
+
+    /// The attempt begins to dial: its wait is told live, so that others can link to it.
+    pub(super) fn setup_started(&self) -> Option<TraceRef> {
+        let recorder = self.recorder.as_ref()?;
+        if let Some(trace) = recorder.setup() {
+            return Some(trace);
+        }
+        let start = recorder.wait_start()?;
+        let trace = self.reports.iter().find_map(|report| report.setup_started(start));
+        recorder.setup_trace(trace);
+        trace
+    }
+
+    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol) -> Arc<Exchange> {
+        let fields = self.hooks.wants_fields().then(|| {
+            let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
+            Box::new(Fields { protocol, method, uri, headers })
+        });
+        Arc::new(Exchange::new(self.hooks.clone(), fields))
+    }
+}

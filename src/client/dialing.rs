@@ -1,0 +1,159 @@
+//! One dial: a task of its own. It makes a connection and gives it to the pool, whatever became of the request that began
+//! it; a dial that ended without its request tells its own story.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::{
+    clock,
+    config::ExchangeConfig,
+    connection::{ConnectionInfo, TraceRef},
+    dial::{Dialed, Dialer, Progress, Target},
+    error::Error,
+    exchange::{self, Conn, Home},
+    hooks::{ClientTrace, CloseReason, IdleReturn, emit::Hooks},
+    pool::{Permit, Pool, Poolable, Pooled, SlotId},
+    timeline::{DialOutcome, DialRecorder, PendingDial, Report, RequestInfo},
+};
+
+pub(super) struct Dial {
+    pub(super) dialer: Arc<Dialer>,
+    pub(super) pool: Arc<Pool<Conn>>,
+    pub(super) exchange: ExchangeConfig,
+    pub(super) trace: Option<Arc<dyn ClientTrace>>,
+    pub(super) target: Target,
+    pub(super) hooks: Hooks,
+    pub(super) reports: Vec<Arc<dyn Report>>,
+    pub(super) info: Option<Arc<RequestInfo>>,
+    pub(super) setup: Option<TraceRef>,
+    pub(super) progress: Arc<Progress>,
+}
+
+impl Dial {
+    /// Makes a connection and gives it to the pool, which knows who needs it.
+    pub(super) async fn run(self, permit: Permit<Conn>) {
+        let recorder = match &self.info {
+            Some(info) if !self.reports.is_empty() => Some(Arc::new(DialRecorder::new(info))),
+            _ => None,
+        };
+        let hooks = match &recorder {
+            Some(recorder) => self.hooks.with_recorder(Arc::clone(recorder) as Arc<dyn ClientTrace>),
+            None => self.hooks.clone(),
+        };
+        let result = self.dialer.dial(&self.target, &hooks, &self.progress).await;
+        // Its request went on without it: it tells its own story, before the connection is used by another.
+        let background = if permit.is_waited_for() {
+            None
+        } else {
+            recorder
+                .and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()))
+                .and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
+        };
+        let setup = background.as_ref().map_or(self.setup, |dial| dial.trace);
+        let outcome = match self.connected(result, setup, permit).await {
+            Some(IdleReturn::Pooled) => DialOutcome::Pooled,
+            Some(IdleReturn::HandedOver | IdleReturn::Shared) => DialOutcome::HandedOver,
+            Some(IdleReturn::Closed(_)) => DialOutcome::Discarded,
+            None => DialOutcome::Failed,
+        };
+        if let Some(PendingDial { finish, .. }) = background {
+            finish(outcome);
+        }
+    }
+
+    async fn connected(
+        &self,
+        dialed: Result<Dialed, Error>,
+        setup: Option<TraceRef>,
+        permit: Permit<Conn>,
+    ) -> Option<IdleReturn> {
+        let dialed = match dialed {
+            Ok(dialed) => dialed,
+            Err(error) => {
+                permit.failed(&error);
+                return None;
+            }
+        };
+        let protocol = dialed.protocol;
+        let info = ConnectionInfo {
+            id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
+            local: dialed.local,
+            peer: dialed.peer,
+            protocol,
+            tls: dialed.tls,
+            ready: clock::now(),
+            setup,
+        };
+        let hooks = Hooks::new(None, self.trace.clone());
+        match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
+            Ok((conn, driver)) => {
+                let outcome = permit.dialed(protocol, |slot| {
+                    conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot }));
+                    conn
+                });
+                tokio::spawn(driver.run());
+                Some(outcome)
+            }
+            Err(error) => {
+                permit.failed(&error);
+                None
+            }
+        }
+    }
+}
+
+/// Connections are numbered for the whole process, so that two clients' records can be told apart.
+static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
+
+/// A connection's place in the pool.
+struct Place {
+    pub(super) pool: Arc<Pool<Conn>>,
+    slot: SlotId,
+}
+
+impl Home for Place {
+    fn checkin(&self, conn: Conn) -> IdleReturn {
+        self.pool.checkin(self.slot, conn)
+    }
+
+    fn stream_ended(&self) -> IdleReturn {
+        self.pool.stream_ended(self.slot)
+    }
+
+    fn max_streams(&self, max: usize) {
+        self.pool.max_streams(self.slot, max);
+    }
+
+    fn draining(&self) {
+        self.pool.draining(self.slot);
+    }
+
+    fn closed(&self) {
+        self.pool.closed(self.slot);
+    }
+
+    fn expiry(&self) -> Option<Instant> {
+        self.pool.expiry(self.slot)
+    }
+}
+
+impl Poolable for Conn {
+    fn is_open(&self) -> bool {
+        Self::is_open(self)
+    }
+
+    fn share(&self) -> Option<Self> {
+        Self::share(self)
+    }
+}
+
+impl Pooled for Conn {
+    fn close(self, reason: CloseReason) {
+        Self::close(self, reason);
+    }
+}

@@ -1,0 +1,73 @@
+//! The request's head as it is sent: the protocol's form of the target, and all framing fields.
+
+use http::{
+    HeaderValue, Method, Uri, Version,
+    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    request::Parts,
+};
+
+use crate::{connection::Protocol, exchange::Payload, pool::PoolKey};
+
+/// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
+pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) -> Parts {
+    if let Some(authorization) = credentials(&head) {
+        head.headers.insert(AUTHORIZATION, authorization);
+    }
+    let size = payload.size_hint().exact();
+    let expects_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
+    match size {
+        Some(0) if !expects_body => {}
+        Some(size) if !head.headers.contains_key(CONTENT_LENGTH) => {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+        }
+        None if protocol == Protocol::Http1 && !head.headers.contains_key(CONTENT_LENGTH) => {
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        Some(_) | None => {}
+    }
+    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+    let path = if path.is_empty() { "/" } else { path };
+    match protocol {
+        Protocol::Http1 => {
+            head.version = Version::HTTP_11;
+            if !head.headers.contains_key(HOST)
+                && let Ok(host) = HeaderValue::from_str(&key.host_field())
+            {
+                head.headers.insert(HOST, host);
+            }
+            if head.method != Method::CONNECT
+                && let Ok(uri) = path.parse()
+            {
+                head.uri = uri;
+            }
+        }
+        Protocol::Http2 => {
+            head.version = Version::HTTP_2;
+            head.headers.remove(HOST);
+            head.headers.remove(TRANSFER_ENCODING);
+            let uri = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
+            if let Ok(uri) = uri {
+                head.uri = uri;
+            }
+        }
+    }
+    head
+}
+
+/// The URL's credentials as Basic authorization (RFC 7617), unless the request has its own.
+fn credentials(head: &Parts) -> Option<HeaderValue> {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+    use percent_encoding::percent_decode_str;
+
+    let (userinfo, _) = head.uri.authority()?.as_str().rsplit_once('@')?;
+    if head.headers.contains_key(AUTHORIZATION) {
+        return None;
+    }
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let mut plain: Vec<u8> = percent_decode_str(user).collect();
+    plain.push(b':');
+    plain.extend(percent_decode_str(password));
+    let mut value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(plain))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}

@@ -1,0 +1,205 @@
+//! Every name that leaves the process: attributes, spans, events, metrics, bucket edges.
+//!
+//! The names are those of the OpenTelemetry semantic conventions 1.42 where these have one, else our own under
+//! `httptrace.`. They are written here and not taken from a crate, because the conventions' crate hides the unstable
+//! ones behind a feature and renames them. The names of phases and of moments are beside their types:
+//! [`Phase::as_str`](crate::Phase::as_str) and [`EventKind::name`](crate::timeline::EventKind::name).
+
+use http::{Method, StatusCode, Version};
+
+use crate::{connection::Protocol, timeline::Timeline};
+
+/// The instrumentation scope's name.
+pub const SCOPE: &str = "httptrace";
+/// The instrumentation scope's version.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The schema that the names follow.
+pub const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.42.0";
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)+) => {
+        $($(#[$doc])* pub const $name: &str = $text;)+
+    };
+}
+
+// HTTP client span, docs/http/http-spans.md.
+names! {
+    /// The method, out of the known ones, or `_OTHER`.
+    HTTP_REQUEST_METHOD = "http.request.method";
+    /// The method as it was sent, where it is not a known one.
+    HTTP_REQUEST_METHOD_ORIGINAL = "http.request.method_original";
+    /// How often the request was sent before; absent for the first time.
+    HTTP_REQUEST_RESEND_COUNT = "http.request.resend_count";
+    /// Bytes of the request's body.
+    HTTP_REQUEST_BODY_SIZE = "http.request.body.size";
+    /// Bytes of the response's body.
+    HTTP_RESPONSE_BODY_SIZE = "http.response.body.size";
+    /// The response's status.
+    HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
+    /// The URL without its secrets.
+    URL_FULL = "url.full";
+    /// The host asked for, without brackets; on `tls` the name sent as SNI.
+    SERVER_ADDRESS = "server.address";
+    /// Its port, the scheme's default filled in.
+    SERVER_PORT = "server.port";
+    /// Why something failed: out of a closed set, or a status code.
+    ERROR_TYPE = "error.type";
+    /// `1.0`, `1.1` or `2`.
+    NETWORK_PROTOCOL_VERSION = "network.protocol.version";
+    /// The address of the socket's other end.
+    NETWORK_PEER_ADDRESS = "network.peer.address";
+    /// Its port.
+    NETWORK_PEER_PORT = "network.peer.port";
+}
+
+// Children: docs/registry/attributes/{dns,network,tls}.md.
+names! {
+    /// `ipv4` or `ipv6`.
+    NETWORK_TYPE = "network.type";
+    /// `tcp`.
+    NETWORK_TRANSPORT = "network.transport";
+    /// The name looked up.
+    DNS_QUESTION_NAME = "dns.question.name";
+    /// The addresses found.
+    DNS_ANSWERS = "dns.answers";
+    /// `1.2`, `1.3`.
+    TLS_PROTOCOL_VERSION = "tls.protocol.version";
+    /// The cipher suite's IANA name.
+    TLS_CIPHER = "tls.cipher";
+    /// The protocol chosen by ALPN.
+    TLS_NEXT_PROTOCOL = "tls.next_protocol";
+    /// Whether an earlier session was resumed.
+    TLS_RESUMED = "tls.resumed";
+    /// The certificate's subject (RFC 4514).
+    TLS_SERVER_SUBJECT = "tls.server.subject";
+    /// The certificate's issuer (RFC 4514).
+    TLS_SERVER_ISSUER = "tls.server.issuer";
+    /// The end of the certificate's validity (ISO 8601, UTC).
+    TLS_SERVER_NOT_AFTER = "tls.server.not_after";
+}
+
+// Our own.
+names! {
+    /// The connection's number in this process.
+    CONNECTION_ID = "httptrace.connection.id";
+    /// Where the connection came from.
+    CONNECTION_OUTCOME = "httptrace.connection.outcome";
+    /// Whether it has carried a request before.
+    CONNECTION_REUSED = "httptrace.connection.reused";
+    /// Whether it came out of the idle pool.
+    CONNECTION_WAS_IDLE = "httptrace.connection.was_idle";
+    /// How long it was idle, in seconds.
+    CONNECTION_IDLE_TIME = "httptrace.connection.idle_time";
+    /// From ready for use to in hand, in seconds.
+    CONNECTION_AGE = "httptrace.connection.age";
+    /// Which request on it this is, from 1.
+    CONNECTION_REQUEST_NUMBER = "httptrace.connection.request_number";
+    /// The HTTP/2 stream.
+    HTTP2_STREAM_ID = "httptrace.http2.stream_id";
+    /// What the request waited for.
+    WAIT_CAUSE = "httptrace.wait.cause";
+    /// Whether the answer was shared with another lookup.
+    DNS_COALESCED = "httptrace.dns.coalesced";
+    /// Which address of the dial it is, from 1.
+    CONNECT_ATTEMPT = "httptrace.connect.attempt";
+    /// What became of a dial that went on without its request.
+    DIAL_OUTCOME = "httptrace.dial.outcome";
+    /// How the response ended.
+    RESPONSE_OUTCOME = "httptrace.response.outcome";
+    /// What became of the connection.
+    IDLE_RETURN_OUTCOME = "httptrace.idle_return.outcome";
+    /// Why it was closed.
+    IDLE_RETURN_REASON = "httptrace.idle_return.reason";
+    /// The phase that died, on metrics: a span name, or `request`.
+    ERROR_PHASE = "httptrace.error.phase";
+    /// The span of a dial that ended without its request.
+    BACKGROUND_DIAL = "background-dial";
+}
+
+// Metrics, docs/http/http-metrics.md and our own.
+names! {
+    /// How long an attempt took, to the last byte of its body.
+    HTTP_CLIENT_REQUEST_DURATION = "http.client.request.duration";
+    /// Connections asked for.
+    CONNECTION_ACQUISITIONS = "httptrace.connection.acquisitions";
+    /// Reused connections among those that were had, since the last collection.
+    CONNECTION_REUSE_RATIO = "httptrace.connection.reuse_ratio";
+}
+
+/// The conventions' bucket edges for what a request waits for, in seconds.
+pub const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// What stands for a value outside a known set.
+pub const OTHER: &str = "_OTHER";
+
+/// The value of `http.request.method`: one of RFC 9110's methods, `PATCH` or `QUERY`, or `_OTHER`.
+#[must_use]
+pub fn request_method(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        "HEAD" => "HEAD",
+        "OPTIONS" => "OPTIONS",
+        "CONNECT" => "CONNECT",
+        "PATCH" => "PATCH",
+        "TRACE" => "TRACE",
+        "QUERY" => "QUERY",
+        _ => OTHER,
+    }
+}
+
+/// The value of `network.protocol.version`: the response's; without a response, what the connection was made for.
+#[must_use]
+pub fn protocol_version(timeline: &Timeline) -> Option<&'static str> {
+    match timeline.version {
+        Some(Version::HTTP_09) => Some("0.9"),
+        Some(Version::HTTP_10) => Some("1.0"),
+        Some(Version::HTTP_11) => Some("1.1"),
+        Some(Version::HTTP_2) => Some("2"),
+        Some(Version::HTTP_3) => Some("3"),
+        _ => timeline.connection.as_ref().map(|used| match used.info.protocol {
+            Protocol::Http1 => "1.1",
+            Protocol::Http2 => "2",
+        }),
+    }
+}
+
+/// A status code as text that lives for ever, for `error.type`.
+#[must_use]
+pub fn status_text(status: StatusCode) -> &'static str {
+    let digits = &DIGITS[usize::from(status.as_u16()) % DIGITS.len()];
+    std::str::from_utf8(digits).unwrap_or(OTHER)
+}
+
+/// Three digits for each number below 1000.
+static DIGITS: [[u8; 3]; 1000] = {
+    let mut table = [[b'0'; 3]; 1000];
+    let mut number = 0;
+    while number < table.len() {
+        table[number] = [b'0' + (number / 100) as u8, b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    table
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_known_by_its_case() {
+        for (given, known) in [("GET", "GET"), ("QUERY", "QUERY"), ("get", OTHER), ("BREW", OTHER)] {
+            assert_eq!(request_method(&Method::from_bytes(given.as_bytes()).unwrap()), known);
+        }
+    }
+
+    #[test]
+    fn every_status_has_its_text() {
+        for code in 100..1000 {
+            let status = StatusCode::from_u16(code).unwrap();
+            assert_eq!(status_text(status), status.as_str());
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Spans: one CLIENT span per attempt, started live, and its children, built from the finished record.
+//!
+//! The CLIENT span has to be live, because its ids travel in `traceparent` and sampling is decided at its start; so has
+//! a `get-connection` that begins a dial, because others link to it. All else is made at the end, with the record's own
+//! times, so that nothing is left open by a canceled request and what did not happen costs nothing.
+//!
+//! ```text
+//! GET ──┬─ get-connection ──┬─ dns   connect   tunnel   tls
+//!       ├─ request-write    └ (a dial that ended without its request: background-dial, beside get-connection)
+//!       ├─ response-wait
+//!       └─ response-read
+//! ```
+//!
+//! A tracer that records nothing is found out by its first span; from then on a request costs one look at the context.
+
+mod attributes;
+mod tree;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use http::request::Parts;
+use opentelemetry::{
+    Context, InstrumentationScope,
+    baggage::BaggageExt,
+    global::{self, BoxedSpan, BoxedTracer, ObjectSafeTracerProvider},
+    propagation::TextMapPropagator,
+    trace::{
+        Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
+        Tracer,
+    },
+};
+
+use self::tree::Tree;
+use super::{propagation::inject, semconv};
+use crate::{
+    clock::TimeAnchor,
+    connection::TraceRef,
+    hooks::ConnOutcome,
+    phase::Phase,
+    timeline::{DialOutcome, DialRecord, PendingDial, Report, Reporter, RequestInfo, Timeline},
+};
+
+/// Makes spans of attempts.
+///
+/// ```
+/// use httptrace::views::spans::Spans;
+///
+/// let spans = Spans::global(); // after the application has set its tracer provider
+/// # let _ = spans;
+/// ```
+#[derive(Clone)]
+pub struct Spans(Arc<Inner>);
+
+struct Inner {
+    tracer: Arc<BoxedTracer>,
+    /// The tracer was seen to make no spans of its own.
+    noop: AtomicBool,
+    propagator: Option<Box<dyn TextMapPropagator + Send + Sync>>,
+}
+
+impl Spans {
+    /// Spans of this provider.
+    #[must_use]
+    pub fn new(provider: &dyn ObjectSafeTracerProvider) -> Self {
+        Self::of(BoxedTracer::new(provider.boxed_tracer(scope())))
+    }
+
+    /// Spans of the global provider as it is now: one that is set later is not seen.
+    #[must_use]
+    pub fn global() -> Self {
+        Self::of(global::tracer_with_scope(scope()))
+    }
+
+    /// Lets a propagator write the header fields, instead of W3C Trace Context and Baggage.
+    #[must_use]
+    pub fn with_propagator(self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Self {
+        let noop = AtomicBool::new(self.0.noop.load(Ordering::Relaxed));
+        Self(Arc::new(Inner { tracer: Arc::clone(&self.0.tracer), noop, propagator: Some(propagator) }))
+    }
+
+    fn of(tracer: BoxedTracer) -> Self {
+        Self(Arc::new(Inner { tracer: Arc::new(tracer), noop: AtomicBool::new(false), propagator: None }))
+    }
+}
+
+impl Reporter for Spans {
+    fn is_listening(&self) -> bool {
+        Context::map_current(|context| {
+            let passes_on = || context.span().span_context().is_valid() || !context.baggage().is_empty();
+            !context.is_telemetry_suppressed() && (!self.0.noop.load(Ordering::Relaxed) || passes_on())
+        })
+    }
+
+    fn started(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
+        let parent = Context::current();
+        if parent.is_telemetry_suppressed() {
+            return None;
+        }
+        self.0.start(request, info, anchor, &parent)
+    }
+}
+
+impl fmt::Debug for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spans").field("noop", &self.0.noop).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn start(
+        self: &Arc<Self>,
+        request: &mut Parts,
+        info: &RequestInfo,
+        anchor: TimeAnchor,
+        parent: &Context,
+    ) -> Option<Arc<dyn Report>> {
+        let before = parent.span().span_context().clone();
+        let propagator = self.propagator.as_deref();
+        if self.noop.load(Ordering::Relaxed) {
+            inject(&mut request.headers, &before, parent, propagator);
+            return None;
+        }
+        // A sampler that follows its parent asks for no attributes below an unsampled one.
+        let unsampled = before.is_valid() && !before.is_sampled();
+        let mut span = self.client_span(info, anchor, parent, !unsampled);
+        let root = span.span_context().clone();
+        if !root.is_valid() || (before.is_valid() && root.span_id() == before.span_id()) {
+            self.noop.store(true, Ordering::Relaxed);
+            inject(&mut request.headers, &before, parent, propagator);
+            return None;
+        }
+        inject(&mut request.headers, &root, parent, propagator);
+        let live = span.is_recording().then(|| {
+            if unsampled {
+                span.set_attributes(attributes::request(info));
+            }
+            Live { client: span, setup: None }
+        });
+        // The span itself is let go: an application may end it by dropping its last handle.
+        let parent = match before.is_valid() {
+            true => parent.with_remote_span_context(before),
+            false => parent.clone(),
+        };
+        let (spans, records) = (Arc::clone(self), live.is_some());
+        Some(Arc::new(Attempt { spans, parent, root, anchor, records, live: Mutex::new(live) }))
+    }
+
+    fn client_span(&self, info: &RequestInfo, anchor: TimeAnchor, parent: &Context, attributes: bool) -> BoxedSpan {
+        let name = match semconv::request_method(&info.method) {
+            semconv::OTHER => "HTTP",
+            method => method,
+        };
+        let mut builder =
+            SpanBuilder::from_name(name).with_kind(SpanKind::Client).with_start_time(anchor.system(anchor.instant()));
+        if attributes {
+            builder = builder.with_attributes(attributes::request(info));
+        }
+        self.tracer.build_with_context(builder, parent)
+    }
+}
+
+/// One attempt's spans.
+struct Attempt {
+    spans: Arc<Inner>,
+    /// The context of the call, for the next attempt.
+    parent: Context,
+    root: SpanContext,
+    anchor: TimeAnchor,
+    records: bool,
+    live: Mutex<Option<Live>>,
+}
+
+struct Live {
+    client: BoxedSpan,
+    /// A `get-connection` that began a dial.
+    setup: Option<BoxedSpan>,
+}
+
+impl Attempt {
+    fn live(&self) -> MutexGuard<'_, Option<Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tree(&self) -> Tree<'_> {
+        Tree {
+            tracer: &self.spans.tracer,
+            anchor: self.anchor,
+            context: self.parent.with_remote_span_context(self.root.clone()),
+        }
+    }
+}
+
+impl Report for Attempt {
+    fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
+        self.spans.start(request, info, anchor, &self.parent)
+    }
+
+    fn records(&self) -> bool {
+        self.records
+    }
+
+    fn trace(&self) -> Option<TraceRef> {
+        Some(trace_ref(&self.root))
+    }
+
+    fn setup_started(&self, at: Instant) -> Option<TraceRef> {
+        if !self.records {
+            return None;
+        }
+        let span = self.tree().start(Phase::GetConnection.as_str(), at, Vec::new());
+        let trace = trace_ref(span.span_context());
+        let mut live = self.live();
+        let setup = &mut live.as_mut()?.setup;
+        let span = setup.get_or_insert(span);
+        debug_assert_eq!(trace, trace_ref(span.span_context()), "an attempt has one get-connection");
+        Some(trace)
+    }
+
+    fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
+        if !self.records {
+            return None;
+        }
+        // By the attempt's clock pair, as all of its trace.
+        let mut span = self.tree().dial(dial);
+        let trace = Some(trace_ref(span.span_context()));
+        let end = self.anchor.system(dial.end);
+        let finish = Box::new(move |outcome: DialOutcome| {
+            span.set_attribute(opentelemetry::KeyValue::new(semconv::DIAL_OUTCOME, outcome.as_str()));
+            span.end_with_timestamp(end);
+        });
+        Some(PendingDial { trace, finish })
+    }
+
+    fn finished(&self, timeline: &Timeline) {
+        // Out of the lock first: ending a span calls the application's processors.
+        let Some(Live { mut client, setup }) = self.live().take() else { return };
+        self.tree().children(timeline, setup);
+        attributes::response(timeline, &mut client);
+        if let Some(link) = link(timeline) {
+            client.add_link(link.span_context, link.attributes);
+        }
+        for event in &timeline.events {
+            if let Some(attributes) = attributes::event(event.kind) {
+                client.add_event_with_timestamp(event.kind.name(), timeline.anchor.system(event.at), attributes);
+            }
+        }
+        tree::fail(&mut client, timeline.error.as_ref(), timeline.status);
+        client.end_with_timestamp(timeline.anchor.system(timeline.end.unwrap_or(timeline.start)));
+    }
+}
+
+/// To the set-up of a connection that another request set up; absent where that has no exported span.
+fn link(timeline: &Timeline) -> Option<Link> {
+    let used = timeline.connection.as_ref().filter(|used| used.outcome != ConnOutcome::New)?;
+    let setup = used.info.setup.filter(|setup| setup.sampled)?;
+    let (trace, span) = (TraceId::from(setup.trace_id), SpanId::from(setup.span_id));
+    Some(Link::with_context(SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)))
+}
+
+fn trace_ref(span: &SpanContext) -> TraceRef {
+    TraceRef {
+        trace_id: u128::from_be_bytes(span.trace_id().to_bytes()),
+        span_id: u64::from_be_bytes(span.span_id().to_bytes()),
+        sampled: span.is_sampled(),
+    }
+}
+
+pub(super) fn scope() -> InstrumentationScope {
+    InstrumentationScope::builder(semconv::SCOPE)
+        .with_version(semconv::VERSION)
+        .with_schema_url(semconv::SCHEMA_URL)
+        .build()
+}
+
+#[cfg(test)]
+mod tests;

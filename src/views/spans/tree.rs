@@ -1,0 +1,146 @@
+//! The children of a CLIENT span, out of a record's phases, with the record's own times.
+
+use std::time::Instant;
+
+use http::StatusCode;
+use opentelemetry::{
+    Context, KeyValue,
+    global::{BoxedSpan, BoxedTracer},
+    trace::{Event, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer},
+};
+
+use super::attributes;
+use crate::{
+    clock::TimeAnchor,
+    error::Error,
+    phase::Phase,
+    timeline::{DialRecord, EventKind, PhaseSpan, Timeline},
+    views::semconv,
+};
+
+/// Starts and ends spans below one CLIENT span.
+pub(super) struct Tree<'a> {
+    pub(super) tracer: &'a BoxedTracer,
+    pub(super) anchor: TimeAnchor,
+    /// The CLIENT span as parent.
+    pub(super) context: Context,
+}
+
+impl Tree<'_> {
+    /// An open child of the CLIENT span.
+    pub(super) fn start(&self, name: &'static str, at: Instant, attributes: Vec<KeyValue>) -> BoxedSpan {
+        let builder = SpanBuilder::from_name(name).with_start_time(self.anchor.system(at)).with_attributes(attributes);
+        self.tracer.build_with_context(builder, &self.context)
+    }
+
+    /// All of an attempt's phases. `setup` is its `get-connection`, if that was started live.
+    pub(super) fn children(&self, timeline: &Timeline, setup: Option<BoxedSpan>) {
+        let mut setup = setup;
+        let mut under_setup = setup.as_ref().map(|span| self.below(span.span_context()));
+        for phase in timeline.phases() {
+            let attributes = attributes::phase(timeline, &phase);
+            match (phase.phase, phase.parent) {
+                (Phase::GetConnection, _) => {
+                    let span = match setup.take() {
+                        Some(mut live) => {
+                            live.set_attributes(attributes);
+                            fail(&mut live, phase.error, None);
+                            live
+                        }
+                        None => self.open(&phase, attributes, Vec::new(), &self.context),
+                    };
+                    under_setup.get_or_insert_with(|| self.below(span.span_context()));
+                    self.close(span, phase.end);
+                }
+                (_, Phase::GetConnection) => {
+                    let parent = under_setup.as_ref().unwrap_or(&self.context);
+                    self.close(self.open(&phase, attributes, Vec::new(), parent), phase.end);
+                }
+                _ => {
+                    let events = self.events_of(&phase, timeline);
+                    self.close(self.open(&phase, attributes, events, &self.context), phase.end);
+                }
+            }
+        }
+        // Its record was let go (the wait turned out to be none), but it has been linked to.
+        if let Some(span) = setup {
+            self.close(span, timeline.response_end.unwrap_or(timeline.start));
+        }
+    }
+
+    /// An open `background-dial` with its ended steps.
+    pub(super) fn dial(&self, dial: &DialRecord) -> BoxedSpan {
+        let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
+        let below = self.below(span.span_context());
+        for step in &dial.setup {
+            let (start, end) = (step.start, step.end.unwrap_or(dial.end));
+            let (parent, detail) = (Phase::GetConnection, Some(&step.detail));
+            let phase = PhaseSpan { phase: step.phase(), parent, start, end, error: step.error.as_ref(), detail };
+            self.close(self.open(&phase, attributes::setup(&step.detail), Vec::new(), &below), end);
+        }
+        fail(&mut span, dial.error.as_ref(), None);
+        span
+    }
+
+    fn open(
+        &self,
+        phase: &PhaseSpan<'_>,
+        mut attributes: Vec<KeyValue>,
+        events: Vec<Event>,
+        parent: &Context,
+    ) -> BoxedSpan {
+        let (error_type, status) = failure(phase.error, None);
+        attributes.extend(error_type.map(|error_type| KeyValue::new(semconv::ERROR_TYPE, error_type)));
+        let mut builder = SpanBuilder::from_name(phase.phase.as_str())
+            .with_start_time(self.anchor.system(phase.start))
+            .with_attributes(attributes);
+        if !events.is_empty() {
+            builder = builder.with_events(events);
+        }
+        let mut span = self.tracer.build_with_context(builder, parent);
+        if let Some(status) = status {
+            span.set_status(status);
+        }
+        span
+    }
+
+    fn close(&self, mut span: BoxedSpan, at: Instant) {
+        span.end_with_timestamp(self.anchor.system(at));
+    }
+
+    fn below(&self, span: &SpanContext) -> Context {
+        self.context.with_remote_span_context(span.clone())
+    }
+
+    /// `wrote-headers`, on `request-write`.
+    fn events_of(&self, phase: &PhaseSpan<'_>, timeline: &Timeline) -> Vec<Event> {
+        match (phase.phase, timeline.wrote_headers) {
+            (Phase::RequestWrite, Some(at)) => {
+                vec![Event::new(EventKind::WroteHeaders.name(), self.anchor.system(at), Vec::new(), 0)]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Sets `error.type` and the status of an open span, each once.
+pub(super) fn fail(span: &mut BoxedSpan, error: Option<&Error>, status: Option<StatusCode>) {
+    let (error_type, status) = failure(error, status);
+    if let Some(error_type) = error_type {
+        span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));
+    }
+    if let Some(status) = status {
+        span.set_status(status);
+    }
+}
+
+/// What a failure shows: an error wins over a status code, and a cancellation is nobody's fault.
+fn failure(error: Option<&Error>, status: Option<StatusCode>) -> (Option<&'static str>, Option<Status>) {
+    match (error, status.filter(|status| status.as_u16() >= 400)) {
+        (Some(error), _) if error.is_canceled() => (Some(error.error_type()), None),
+        (Some(error), _) => (Some(error.error_type()), Some(Status::error(error.to_string()))),
+        // The code says it all.
+        (None, Some(status)) => (Some(semconv::status_text(status)), Some(Status::error(""))),
+        (None, None) => (None, None),
+    }
+}
