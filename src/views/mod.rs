@@ -12,6 +12,7 @@ mod propagation;
 pub mod semconv;
 #[cfg(feature = "otel")]
 pub mod spans;
+pub mod waterfall;
 
 #[cfg(all(test, feature = "otel"))]
 mod script;

@@ -1,0 +1,171 @@
+//! A record as a waterfall: what of an attempt is said in words, and where.
+
+use std::time::Instant;
+
+use super::{
+    Mark, Row, Waterfall,
+    text::{bytes, duration},
+};
+use crate::{
+    connection::{Protocol, TlsInfo},
+    hooks::{ConnOutcome, IdleReturn, ResponseOutcome, WaitCause},
+    phase::Phase,
+    timeline::{ConnectionUse, EventKind, PhaseSpan, SetupDetail, Timeline},
+};
+
+impl Waterfall {
+    /// The chart of a finished attempt. Its times count from the attempt's start.
+    #[must_use]
+    pub fn from_timeline(timeline: &Timeline) -> Self {
+        let since = |at: Instant| nanos(timeline.start, at);
+        let end = timeline.end.or(timeline.response_end).map_or(0, since);
+        let request = &timeline.request;
+        let mut chart = Self::new(format!("{} {}", request.method, request.url), 0, end);
+        chart.facts = facts(timeline);
+        chart.failure = timeline.error.as_ref().map(ToString::to_string);
+        chart.rows = timeline.phases().iter().map(|phase| row(timeline, phase)).collect();
+        chart.marks = timeline
+            .events
+            .iter()
+            // It ends a part of `request-write`, and so says little beside that bar.
+            .filter(|event| event.kind != EventKind::WroteHeaders)
+            .map(|event| Mark { name: event.kind.name().to_owned(), at: since(event.at), note: mark_note(event.kind) })
+            .collect();
+        chart
+    }
+}
+
+fn nanos(start: Instant, at: Instant) -> u64 {
+    u64::try_from(at.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// What the second line says.
+fn facts(timeline: &Timeline) -> Vec<String> {
+    let mut facts = Vec::new();
+    facts.extend(timeline.status.map(|status| match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }));
+    if let Some(connection) = &timeline.connection {
+        facts.push(protocol(timeline, connection).to_owned());
+        if timeline.setup.is_empty() {
+            facts.extend(connection.info.tls.as_ref().map(|tls| format!("TLS {}", tls.version)));
+        }
+        facts.push(origin(connection));
+    }
+    facts.extend(timeline.stream_id.map(|stream| format!("stream {stream}")));
+    if timeline.request.attempt > 1 {
+        facts.push(format!("attempt {}", timeline.request.attempt));
+    }
+    facts.extend(timeline.trace.map(|trace| format!("trace {:032x}", trace.trace_id)));
+    facts
+}
+
+fn protocol(timeline: &Timeline, connection: &ConnectionUse) -> &'static str {
+    match (timeline.version, connection.info.protocol) {
+        (Some(http::Version::HTTP_10), _) => "HTTP/1.0",
+        (_, Protocol::Http1) => "HTTP/1.1",
+        (_, Protocol::Http2) => "HTTP/2",
+    }
+}
+
+/// Where the connection came from.
+fn origin(connection: &ConnectionUse) -> String {
+    let id = connection.info.id;
+    let nth = match connection.request_number {
+        1 => "unused so far".to_owned(),
+        number => format!("request {number} on it"),
+    };
+    match connection.outcome {
+        ConnOutcome::New => format!("new connection #{id}"),
+        ConnOutcome::Idle => {
+            let idle = connection.idle_time.unwrap_or_default();
+            let idle = duration(u64::try_from(idle.as_nanos()).unwrap_or(u64::MAX));
+            format!("{} connection #{id}, {nth}, idle {idle}", if connection.reused() { "reused" } else { "pooled" })
+        }
+        ConnOutcome::HandedOver => format!("connection #{id} handed over, {nth}"),
+        ConnOutcome::Shared => format!("shared connection #{id}, {nth}"),
+    }
+}
+
+fn row(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Row {
+    Row {
+        name: phase.phase.as_str().to_owned(),
+        depth: usize::from(phase.parent != Phase::Request),
+        start: nanos(timeline.start, phase.start),
+        end: nanos(timeline.start, phase.end),
+        error: phase.error.map(|error| if error.phase() == phase.phase { error.error_type() } else { "" }.to_owned()),
+        note: phase.detail.map_or_else(|| note(timeline, phase.phase), |detail| setup_note(detail)),
+    }
+}
+
+fn note(timeline: &Timeline, phase: Phase) -> String {
+    match phase {
+        Phase::GetConnection => timeline.wait.as_ref().and_then(|wait| wait.cause).map_or("", cause).to_owned(),
+        Phase::RequestWrite => {
+            timeline.request_body_bytes.map_or_else(String::new, |sent| format!("{} of body", bytes(sent)))
+        }
+        Phase::ResponseRead => {
+            let read = format!("{} of body", bytes(timeline.response_body_bytes));
+            match timeline.response_outcome {
+                Some(ResponseOutcome::Dropped) => format!("{read}, dropped"),
+                Some(ResponseOutcome::Complete | ResponseOutcome::Failed) | None => read,
+            }
+        }
+        Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::ResponseWait | Phase::Request => {
+            String::new()
+        }
+    }
+}
+
+fn cause(cause: WaitCause) -> &'static str {
+    match cause {
+        WaitCause::Dial => "own dial",
+        WaitCause::OtherDial => "another request's dial",
+        WaitCause::HostLimit => "connection limit of the host",
+        WaitCause::PoolLimit => "connection limit of the pool",
+        WaitCause::Http2Streams => "no free HTTP/2 stream",
+    }
+}
+
+fn setup_note(detail: &SetupDetail) -> String {
+    match detail {
+        SetupDetail::Dns { host, addrs, coalesced } => {
+            let mut note = host.clone();
+            for (i, addr) in addrs.iter().enumerate() {
+                note.push_str(if i == 0 { " = " } else { ", " });
+                note.push_str(&addr.to_string());
+            }
+            if *coalesced {
+                note.push_str(" (shared lookup)");
+            }
+            note
+        }
+        SetupDetail::Connect { peer, .. } => peer.to_string(),
+        SetupDetail::Tunnel { host, port, status } => match status {
+            Some(status) => format!("{host}:{port} {}", status.as_u16()),
+            None => format!("{host}:{port}"),
+        },
+        SetupDetail::Tls { server_name, tls } => match (tls, server_name) {
+            (Some(tls), _) => session(tls),
+            (None, Some(name)) => name.clone(),
+            (None, None) => String::new(),
+        },
+    }
+}
+
+fn session(tls: &TlsInfo) -> String {
+    let alpn = tls.alpn.as_ref().map_or_else(String::new, |alpn| format!(", {alpn}"));
+    format!("TLS {}{alpn}{}", tls.version, if tls.resumed { ", resumed" } else { "" })
+}
+
+fn mark_note(kind: EventKind) -> String {
+    match kind {
+        EventKind::Informational(status) => status.as_u16().to_string(),
+        EventKind::IdleReturn(IdleReturn::Closed(reason)) => format!("closed: {}", reason.as_str()),
+        EventKind::IdleReturn(outcome) => outcome.as_str().to_owned(),
+        EventKind::WroteHeaders | EventKind::FirstByte | EventKind::Wait100Continue | EventKind::Got100Continue => {
+            String::new()
+        }
+    }
+}

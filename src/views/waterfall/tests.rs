@@ -1,0 +1,321 @@
+//! Charts as golden text: drawn from records that the real recorder folded from hooks at fixed moments.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::{Method, StatusCode, Version};
+
+use super::*;
+use crate::{
+    Timeline,
+    clock::TimeAnchor,
+    connection::{ConnectionInfo, Protocol, TlsInfo},
+    error::{Error, Kind},
+    hooks::*,
+    phase::Phase,
+    timeline::{Recorder, RequestInfo, TimelineHandle},
+};
+
+/// A script of hooks at microseconds after the start.
+struct Script {
+    anchor: TimeAnchor,
+    recorder: Arc<Recorder>,
+}
+
+impl Script {
+    fn new(url: &str) -> Self {
+        let anchor = TimeAnchor::new();
+        let request = Arc::new(RequestInfo {
+            method: Method::GET,
+            url: url.to_owned(),
+            host: Arc::from("localhost"),
+            port: 8443,
+            scheme: "https",
+            attempt: 1,
+            resend_count: 0,
+            tag: None,
+        });
+        Self { anchor, recorder: Arc::new(Recorder::new(anchor, request, Vec::new(), false)) }
+    }
+
+    fn at(&self, micros: u64) -> std::time::Instant {
+        self.anchor.instant() + Duration::from_micros(micros)
+    }
+
+    fn connection(&self) -> Arc<ConnectionInfo> {
+        let tls = TlsInfo {
+            version: "1.3",
+            cipher: "TLS_AES_128_GCM_SHA256".to_owned(),
+            alpn: Some("http/1.1".to_owned()),
+            resumed: false,
+            server_name: Some(Arc::from("localhost")),
+            peer_chain: Arc::from([]),
+            leaf: None,
+        };
+        let peer = "127.0.0.1:8443".parse().expect("an address");
+        Arc::new(ConnectionInfo {
+            id: 1,
+            local: None,
+            peer: Some(peer),
+            protocol: Protocol::Http1,
+            tls: Some(tls),
+            ready: self.at(0),
+            setup: None,
+        })
+    }
+
+    fn dns_and_connect(&self, error: Option<&Error>) {
+        let addr = "127.0.0.1:8443".parse().expect("an address");
+        let addrs = [IpAddr::from([127, 0, 0, 1])];
+        self.recorder.get_conn(&GetConnInfo { at: self.at(3), host: "localhost", port: 8443 });
+        self.recorder.dns_start(&DnsStartInfo { at: self.at(4), host: "localhost" });
+        self.recorder.dns_done(&DnsDoneInfo { at: self.at(310), addrs: &addrs, error: None, coalesced: false });
+        self.recorder.connect_start(&ConnectStartInfo { at: self.at(312), addr, attempt: 1 });
+        self.recorder.connect_done(&ConnectDoneInfo { at: self.at(390), addr, attempt: 1, local: None, error });
+    }
+
+    fn cold(&self) {
+        let connection = self.connection();
+        let tls = connection.tls.as_ref();
+        self.dns_and_connect(None);
+        self.recorder.tls_handshake_start(&TlsHandshakeStartInfo { at: self.at(392), server_name: Some("localhost") });
+        self.recorder.tls_handshake_done(&TlsHandshakeDoneInfo { at: self.at(1490), tls, error: None });
+        self.got(1498, &connection, ConnOutcome::New, None, 1);
+    }
+
+    fn got(&self, at: u64, connection: &Arc<ConnectionInfo>, outcome: ConnOutcome, idle: Option<u64>, number: u64) {
+        self.recorder.got_conn(&GotConnInfo {
+            at: self.at(at),
+            connection,
+            outcome,
+            idle_time: idle.map(Duration::from_micros),
+            age: Duration::ZERO,
+            request_number: number,
+            wait: (outcome == ConnOutcome::New).then_some(WaitCause::Dial),
+        });
+    }
+
+    fn answered(&self, from: u64) {
+        self.recorder.wrote_request(&WroteRequestInfo {
+            at: self.at(from + 45),
+            started: self.at(from),
+            body_bytes: None,
+            error: None,
+        });
+        self.recorder.got_first_response_byte(&GotFirstResponseByteInfo { at: self.at(from + 600) });
+        self.recorder.response_done(&ResponseDoneInfo {
+            at: self.at(from + 800),
+            outcome: ResponseOutcome::Complete,
+            status: Some(StatusCode::OK),
+            version: Some(Version::HTTP_11),
+            headers: None,
+            first_byte: Some(self.at(from + 600)),
+            body_bytes: 5,
+            stream_id: None,
+            error: None,
+        });
+        self.recorder.put_idle_conn(&PutIdleConnInfo { at: self.at(from + 812), outcome: IdleReturn::Pooled });
+    }
+
+    fn timeline(self) -> Arc<Timeline> {
+        TimelineHandle(self.recorder).get().expect("the attempt is over")
+    }
+}
+
+fn cold() -> Arc<Timeline> {
+    let script = Script::new("https://localhost:8443/a");
+    script.cold();
+    script.answered(1500);
+    script.timeline()
+}
+
+fn reused() -> Arc<Timeline> {
+    let script = Script::new("https://localhost:8443/a");
+    let connection = script.connection();
+    script.recorder.get_conn(&GetConnInfo { at: script.at(3), host: "localhost", port: 8443 });
+    script.got(5, &connection, ConnOutcome::Idle, Some(152), 2);
+    script.answered(10);
+    script.timeline()
+}
+
+fn refused() -> Arc<Timeline> {
+    let script = Script::new("https://localhost:8443/a");
+    let error = Error::new(Kind::ConnectionRefused, Phase::Connect);
+    script.dns_and_connect(Some(&error));
+    let failed = GetConnFailedInfo { at: script.at(400), error: &error, wait: Some(WaitCause::Dial) };
+    script.recorder.get_conn_failed(&failed);
+    script.timeline()
+}
+
+fn check(drawn: &str, golden: &str) {
+    assert_eq!(drawn, golden.strip_prefix('\n').expect("a golden text begins on a new line"), "\n{drawn}");
+}
+
+#[test]
+fn a_cold_request_shows_every_phase_where_it_happened() {
+    check(
+        &Waterfall::from_timeline(&cold()).render(&Style::plain(80)),
+        "
+GET https://localhost:8443/a                                             2.31 ms
+200 OK · HTTP/1.1 · new connection #1
+
+  get-connection  ████████████████████▏           1.50 ms  own dial
+    dns           ████▏                            306 µs  localhost = 127.0.0.1
+    connect           █▎                          78.0 µs  127.0.0.1:8443
+    tls                ▐██████████████            1.10 ms  TLS 1.3, http/1.1
+  request-write                       ▋           45.0 µs
+  response-wait                       ▕███████▏    555 µs
+  response-read                               ██▉  200 µs  5 B of body
+                  ────────────────────────────▾─◂
+                  ▾ first-byte 2.10 ms  ◂ idle-return 2.31 ms (pooled)
+",
+    );
+}
+
+#[test]
+fn a_wide_terminal_gives_its_room_to_the_bars() {
+    check(&Waterfall::from_timeline(&cold()).render(&Style::plain(140)), "
+GET https://localhost:8443/a                                                                                                         2.31 ms
+200 OK · HTTP/1.1 · new connection #1
+
+  get-connection  ███████████████████████████████████████████████████████████                                 1.50 ms  own dial
+    dns           ████████████▎                                                                                306 µs  localhost = 127.0.0.1
+    connect                   ▐██▍                                                                            78.0 µs  127.0.0.1:8443
+    tls                          ▐██████████████████████████████████████████▋                                 1.10 ms  TLS 1.3, http/1.1
+  request-write                                                              █▊                               45.0 µs
+  response-wait                                                               ▕█████████████████████▋          555 µs
+  response-read                                                                                     ▐███████▌  200 µs  5 B of body
+                  ──────────────────────────────────────────────────────────────────────────────────▾───────◂
+                  ▾ first-byte 2.10 ms  ◂ idle-return 2.31 ms (pooled)
+");
+}
+
+#[test]
+fn a_reused_connection_has_no_dns_connect_or_tls() {
+    check(
+        &Waterfall::from_timeline(&reused()).render(&Style::plain(80)),
+        "
+GET https://localhost:8443/a                                              822 µs
+200 OK · HTTP/1.1 · TLS 1.3 · reused connection #1, request 2 on it, idle 152 µs
+
+  request-write   ▐█▊                                       45.0 µs
+  response-wait     ▕███████████████████████████▍            555 µs
+  response-read                                 ▐█████████▍  200 µs  5 B of body
+                  ──────────────────────────────▾─────────◂
+                  ▾ first-byte 610 µs  ◂ idle-return 822 µs (pooled)
+",
+    );
+}
+
+#[test]
+fn a_failed_request_says_where_it_died() {
+    check(
+        &Waterfall::from_timeline(&refused()).render(&Style::plain(80)),
+        "
+GET https://localhost:8443/a                                              400 µs
+✗ connect: connection refused
+
+  get-connection  ▐█████████████████████████████  397 µs  ✗ own dial
+    dns           ▐██████████████████████▎        306 µs  localhost = 127.0.0.1
+    connect                              ▐█████▎ 78.0 µs  ✗ connection_refused
+",
+    );
+}
+
+#[test]
+fn ascii_is_nothing_but_ascii() {
+    let drawn = Waterfall::from_timeline(&cold()).render(&Style::plain(80).ascii(true));
+    assert!(drawn.is_ascii());
+    check(
+        &drawn,
+        "
+GET https://localhost:8443/a                                             2.31 ms
+200 OK, HTTP/1.1, new connection #1
+
+  get-connection  #####################           1.50 ms  own dial
+    dns           #####                            306 us  localhost = 127.0.0.1
+    connect           ##                          78.0 us  127.0.0.1:8443
+    tls                ###############            1.10 ms  TLS 1.3, http/1.1
+  request-write                       |           45.0 us
+  response-wait                       #########    555 us
+  response-read                               ###  200 us  5 B of body
+                  ----------------------------v-<
+                  v first-byte 2.10 ms  < idle-return 2.31 ms (pooled)
+",
+    );
+}
+
+#[test]
+fn colour_changes_no_character() {
+    let style = Style::plain(80);
+    for timeline in [cold(), reused(), refused()] {
+        let chart = Waterfall::from_timeline(&timeline);
+        let colored = chart.render(&style.color(true));
+        assert!(colored.contains("\x1b["));
+        let mut plain = String::new();
+        for (i, part) in colored.split("\x1b[").enumerate() {
+            plain.push_str(if i == 0 { part } else { part.split_once('m').expect("a whole code").1 });
+        }
+        let trimmed: Vec<&str> = plain.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed, chart.render(&style).lines().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_asked_for() {
+    let mut chart = Waterfall::from_timeline(&cold());
+    chart.title.push_str(&"x".repeat(200));
+    chart.facts.push("y".repeat(200));
+    chart.rows[2].note = "z".repeat(200);
+    for width in [1, 40, 63, 80, 140, 300] {
+        let drawn = render(&[chart.clone(), chart.clone()], &Style::plain(width));
+        for line in drawn.lines() {
+            assert!(line.chars().count() <= width.max(40), "{width}: {line}");
+        }
+    }
+}
+
+#[test]
+fn rows_of_any_clock_are_drawn_from_their_distances() {
+    let unix = 1_795_367_549_000_000_000;
+    let mut chart = Waterfall::new("GET", unix, unix + 1_000_000);
+    let row = |name: &str, depth, start, end| Row {
+        name: name.to_owned(),
+        depth,
+        start: unix + start,
+        end: unix + end,
+        ..Row::default()
+    };
+    chart.rows = vec![row("GET", 0, 0, 1_000_000), row("background-dial", 1, 500_000, 2_000_000)];
+    check(
+        &chart.render(&Style::plain(60)),
+        "
+GET                                                  2.00 ms
+
+  GET                ███████████████▌                1.00 ms
+    background-dial         ▕███████████████████████ 1.50 ms
+",
+    );
+}
+
+#[test]
+fn many_attempts_become_one_table() {
+    let (cold, reused, refused) = (cold(), reused(), refused());
+    let summary: Summary = [&*cold, &*reused, &*reused, &*refused].into_iter().collect();
+    check(
+        &summary.render(&Style::plain(80)),
+        "
+4 requests · 3 ok · 1 failed (1 connection_refused) · 3 with status 200
+1 connection · reuse ratio 66.7 % (2 of 3)
+
+                  count       p50       p90       p99       max
+  get-connection      2    397 µs   1.50 ms   1.50 ms   1.50 ms
+  dns                 2    306 µs    306 µs    306 µs    306 µs
+  connect             2   78.0 µs   78.0 µs   78.0 µs   78.0 µs
+  tls                 1   1.10 ms   1.10 ms   1.10 ms   1.10 ms
+  request-write       3   45.0 µs   45.0 µs   45.0 µs   45.0 µs
+  response-wait       3    555 µs    555 µs    555 µs    555 µs
+  response-read       3    200 µs    200 µs    200 µs    200 µs
+  total               4    822 µs   2.31 ms   2.31 ms   2.31 ms
+",
+    );
+}
