@@ -63,7 +63,7 @@ fn sampled(bench: &Bench, uri: Uri, meter: &mut impl Meter) -> Result<(), BoxErr
     let config = BatchConfigBuilder::default().with_max_queue_size(QUEUE).build();
     let processor = BatchSpanProcessor::builder(exporter.clone()).with_batch_config(config).build();
     let provider = SdkTracerProvider::builder().with_sampler(Sampler::AlwaysOn).with_span_processor(processor).build();
-    let client = httptrace::Client::builder().tracer_provider(provider.clone()).build()?;
+    let client = httptrace::Client::builder().tracer_provider(&provider).build()?;
     bench.drive(&Httptrace { client: client.clone(), uri }, meter)?;
     bench.runtime().block_on(client.shutdown(std::time::Duration::from_secs(5)));
     provider.shutdown()?;

@@ -48,7 +48,9 @@ fn assert_connection_is_true(attempt: &Value, protocol: Protocol) {
         check(connection[end].as_str().is_some_and(|a| a.parse::<std::net::SocketAddr>().is_ok()), end);
     }
     if outcome == "new" {
-        check(number == 1 && connection["age_us"] == 0.0, "a new connection has no past");
+        // HTTP/2 numbers requests in the order of their streams, and another one's may have been opened first.
+        check(number == 1 || protocol == Protocol::Http2, "a new connection has no past");
+        check(connection["age_us"] == 0.0, "a new connection has no age");
         check(attempt["dns"]["host"] == "localhost", "dns.host");
         check(attempt["dns"]["addrs"].as_array().is_some_and(|a| !a.is_empty()), "dns.addrs");
     } else {
@@ -131,7 +133,9 @@ fn assert_hooks_pair(attempt: &Value) {
     for (start, done) in
         [("dns_start", "dns_done"), ("connect_start", "connect_done"), ("tls_handshake_start", "tls_handshake_done")]
     {
-        check(count(start) == count(done), start);
+        // A dial that goes on after its request was served tells the rest of its story to a record that has ended.
+        let is_whole = attempt["connection"]["outcome"] == "new";
+        check(count(start) == count(done) || (!is_whole && count(start) > count(done)), start);
     }
 }
 
