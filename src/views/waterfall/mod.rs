@@ -243,7 +243,7 @@ impl<'a> Chart<'a> {
             })
             .collect();
         let margin = " ".repeat(INDENT + self.name + 2);
-        let line: String = symbols.iter().map(|symbol| self.axis_cell(*symbol)).collect();
+        let line: String = symbols.chunk_by(|a, b| a == b).map(|run| self.axis_run(run)).collect();
         self.line(out, &format!("{margin}{line}"));
         let room = self.width - margin.len();
         for line in text::wrap(&legend, "  ", room) {
@@ -264,10 +264,11 @@ impl<'a> Chart<'a> {
         cells
     }
 
-    fn axis_cell(&self, cell: Option<char>) -> String {
-        match cell {
-            Some(symbol) => self.paint.ink(Ink::Mark, &symbol.to_string()),
-            None => self.paint.ink(Ink::Faint, self.paint.dash()),
+    /// Cells that look the same.
+    fn axis_run(&self, run: &[Option<char>]) -> String {
+        match run[0] {
+            Some(symbol) => self.paint.ink(Ink::Mark, &symbol.to_string().repeat(run.len())),
+            None => self.paint.ink(Ink::Faint, &self.paint.dash().repeat(run.len())),
         }
     }
 
