@@ -3,8 +3,12 @@
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use http::request::Parts;
+#[cfg(feature = "otel")]
+use opentelemetry::{global::ObjectSafeTracerProvider, metrics::MeterProvider};
 use rustls::{ClientConfig, pki_types::CertificateDer};
 
+#[cfg(feature = "otel")]
+use crate::views::{metrics::Metrics, spans::Spans};
 use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
@@ -40,6 +44,10 @@ pub struct ClientBuilder {
     reporters: Vec<Arc<dyn Reporter>>,
     timeline: bool,
     telemetry: bool,
+    #[cfg(feature = "otel")]
+    spans: Option<Spans>,
+    #[cfg(feature = "otel")]
+    metrics: Option<Metrics>,
 }
 
 impl Default for ClientBuilder {
@@ -55,6 +63,10 @@ impl Default for ClientBuilder {
             reporters: Vec::new(),
             timeline: false,
             telemetry: true,
+            #[cfg(feature = "otel")]
+            spans: None,
+            #[cfg(feature = "otel")]
+            metrics: None,
         }
     }
 }
@@ -94,6 +106,28 @@ impl ClientBuilder {
     /// Whether spans and metrics go to OpenTelemetry. On; off for a client that carries telemetry itself.
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = telemetry;
+        self
+    }
+}
+
+/// OpenTelemetry.
+#[cfg(feature = "otel")]
+impl ClientBuilder {
+    /// Where spans go. Default: the global provider as it is at `build()`; one that is set later is not seen.
+    pub fn tracer_provider(mut self, provider: &dyn ObjectSafeTracerProvider) -> Self {
+        self.spans = Some(Spans::new(provider));
+        self
+    }
+
+    /// Spans with settings of their own, such as a propagator.
+    pub fn spans(mut self, spans: Spans) -> Self {
+        self.spans = Some(spans);
+        self
+    }
+
+    /// Where metrics go. Default: the global provider as it is at `build()`; one that is set later is not seen.
+    pub fn meter_provider(mut self, provider: &dyn MeterProvider) -> Self {
+        self.metrics = Some(Metrics::new(provider));
         self
     }
 }
@@ -241,11 +275,14 @@ impl ClientBuilder {
     }
 
     pub(crate) fn into_client(self) -> Client {
-        let Self { mut pool, dial, exchange, protocol, trust, resolver, traces, reporters, timeline, telemetry } = self;
+        #[cfg(feature = "otel")]
+        let this = self.with_telemetry();
+        #[cfg(not(feature = "otel"))]
+        let this = self;
+        let Self { mut pool, dial, exchange, protocol, trust, resolver, traces, reporters, timeline, .. } = this;
         let tls = Tls::new(trust, protocol);
         pool.may_share = tls.may_speak_http2();
         pool.always_shares = protocol == ProtocolChoice::Http2PriorKnowledge;
-        let _ = telemetry;
         let trace = match traces.len() {
             0 | 1 => traces.into_iter().next(),
             _ => Some(Arc::new(Stack::new(traces)) as Arc<dyn ClientTrace>),
@@ -258,6 +295,20 @@ impl ClientBuilder {
             reporters,
             timeline,
         })
+    }
+}
+
+#[cfg(feature = "otel")]
+impl ClientBuilder {
+    /// Spans first: what they inject is what the request carries when the other reporters see it.
+    fn with_telemetry(mut self) -> Self {
+        if self.telemetry {
+            let spans = self.spans.take().unwrap_or_else(Spans::global);
+            let metrics = self.metrics.take().unwrap_or_else(Metrics::global);
+            self.reporters.insert(0, Arc::new(spans));
+            self.reporters.insert(1, Arc::new(metrics));
+        }
+        self
     }
 }
 

@@ -12,6 +12,8 @@ pub mod dial;
 mod error;
 mod exchange;
 pub mod hooks;
+#[cfg(feature = "otlp")]
+pub mod otlp;
 mod phase;
 mod pool;
 mod redact;

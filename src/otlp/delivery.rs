@@ -1,0 +1,221 @@
+//! What became of what was handed to the exporters: counted, warned of once, given up on at the end.
+//!
+//! The SDK tells nobody how many spans were lost, and says that a shutdown went well when nothing was delivered. So the
+//! exporters and the batch processor are wrapped, and counted here.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use opentelemetry::Context;
+use opentelemetry_sdk::{
+    Resource,
+    error::{OTelSdkError, OTelSdkResult},
+    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
+    trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor},
+};
+
+use crate::clock;
+
+/// From here on after a shutdown's begin, a collector that took nothing yet is not asked again. One export to a dead
+/// collector takes up to 0.95 s with its retries, so that all of it stays below 2 s.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// One signal's way to one collector.
+pub(super) struct Delivery {
+    signal: &'static str,
+    collector: String,
+    handed: AtomicU64,
+    delivered: AtomicU64,
+    failed: AtomicU64,
+    warned: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    in_flight: u32,
+    closing: Option<Instant>,
+    delivered_since: bool,
+    last: Option<bool>,
+}
+
+impl Delivery {
+    pub(super) fn new(signal: &'static str, collector: String) -> Arc<Self> {
+        Arc::new(Self {
+            signal,
+            collector,
+            handed: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            warned: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    pub(super) fn signal(&self) -> &'static str {
+        self.signal
+    }
+
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Relaxed)
+    }
+
+    /// What an export lost.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed.load(Relaxed)
+    }
+
+    /// What was ended and not delivered, for whatever reason: right once nothing is under way.
+    pub(super) fn missing(&self) -> u64 {
+        self.handed.load(Relaxed).saturating_sub(self.delivered())
+    }
+
+    /// Whether the last export was taken; `None` if there was none.
+    pub(super) fn last(&self) -> Option<bool> {
+        self.state().last
+    }
+
+    pub(super) fn close(&self) {
+        self.state().closing = Some(clock::now());
+    }
+
+    /// Waits until no export is under way. `false` at the deadline.
+    pub(super) fn settled(&self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(clock::now());
+        let waited = self.changed.wait_timeout_while(self.state(), left, |state| state.in_flight > 0);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One export, unless the collector was given up.
+    async fn attempt(&self, items: u64, export: impl Future<Output = OTelSdkResult>) -> OTelSdkResult {
+        let given_up = {
+            let mut state = self.state();
+            let waited = state.closing.map(|since| clock::now().saturating_duration_since(since));
+            let given_up = waited.is_some_and(|waited| waited >= PATIENCE) && !state.delivered_since;
+            state.in_flight += 1;
+            given_up
+        };
+        let result = match given_up {
+            true => Err(OTelSdkError::InternalFailure("the collector can't be reached".to_owned())),
+            false => export.await,
+        };
+        self.ended(items, &result);
+        result
+    }
+
+    fn ended(&self, items: u64, result: &OTelSdkResult) {
+        match result {
+            Ok(()) => {
+                self.delivered.fetch_add(items, Relaxed);
+                self.warned.store(false, Relaxed);
+            }
+            Err(error) => {
+                self.failed.fetch_add(items, Relaxed);
+                // Once per outage: what follows is counted.
+                if !self.warned.swap(true, Relaxed) {
+                    let (signal, collector) = (self.signal, &self.collector);
+                    tracing::warn!("{signal} can't be exported to {collector}: {error}");
+                }
+            }
+        }
+        let mut state = self.state();
+        state.in_flight -= 1;
+        state.last = Some(result.is_ok());
+        state.delivered_since |= state.closing.is_some() && result.is_ok();
+        self.changed.notify_all();
+    }
+}
+
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery").field("signal", &self.signal).field("collector", &self.collector).finish()
+    }
+}
+
+/// An exporter whose exports are counted.
+#[derive(Debug)]
+pub(super) struct Counted<E> {
+    pub(super) exporter: E,
+    pub(super) delivery: Arc<Delivery>,
+}
+
+impl<E: SpanExporter> SpanExporter for Counted<E> {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len() as u64;
+        self.delivery.attempt(spans, self.exporter.export(batch)).await
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.exporter.set_resource(resource);
+    }
+}
+
+impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        self.delivery.attempt(1, self.exporter.export(metrics)).await
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
+    }
+}
+
+/// The batch processor, which takes sampled spans only (it would export others too) and is handed counted ones.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) batch: BatchSpanProcessor,
+    pub(super) delivery: Arc<Delivery>,
+}
+
+impl SpanProcessor for Handed {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.batch.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        if span.span_context.is_sampled() {
+            self.delivery.handed.fetch_add(1, Relaxed);
+            self.batch.on_end(span);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.batch.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.batch.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.batch.set_resource(resource);
+    }
+}

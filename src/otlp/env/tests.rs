@@ -1,0 +1,109 @@
+//! What each variable means, and what is said of a bad one.
+
+use super::*;
+use crate::otlp::builder;
+
+fn read(code: Builder, variables: &[(&str, &str)]) -> Settings {
+    let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+    Settings::read(code, &find)
+}
+
+fn endpoints(settings: &Settings) -> Vec<&str> {
+    let targets = settings.collectors.iter().flat_map(|collector| [&collector.traces, &collector.metrics]);
+    targets.flatten().map(|target| target.endpoint.as_str()).collect()
+}
+
+fn attribute(settings: &Settings, key: &str) -> String {
+    let last = settings.resource.iter().rfind(|attribute| attribute.key.as_str() == key);
+    last.map(|attribute| attribute.value.as_str().into_owned()).unwrap_or_default()
+}
+
+#[test]
+fn an_empty_environment_means_http_on_port_4318() {
+    let settings = read(builder(), &[("OTEL_EXPORTER_OTLP_ENDPOINT", "")]);
+    assert_eq!(endpoints(&settings), ["http://localhost:4318/v1/traces", "http://localhost:4318/v1/metrics"]);
+    let target = settings.collectors[0].traces.as_ref().unwrap();
+    assert_eq!((target.protocol, target.timeout), (Protocol::HttpProtobuf, DEFAULT_TIMEOUT));
+    assert_eq!((settings.shutdown, settings.metric_interval), (DEFAULT_TIMEOUT, DEFAULT_METRIC_INTERVAL));
+    assert_eq!(settings.warnings, [""; 0]);
+    assert!(!settings.disabled);
+}
+
+#[test]
+fn a_base_gets_a_path_and_a_signals_own_endpoint_does_not() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c.example:4000/base/"),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://m.example/in"),
+    ];
+    let settings = read(builder(), &variables);
+    assert_eq!(endpoints(&settings), ["https://c.example:4000/base/v1/traces", "http://m.example/in"]);
+    let settings = read(builder(), &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), variables[0]]);
+    assert_eq!(endpoints(&settings), ["https://c.example:4000/base/"; 2]);
+}
+
+#[test]
+fn what_code_says_wins_but_for_the_service_name() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env:1"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "250"),
+        ("OTEL_SERVICE_NAME", "named"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "service.name=listed,team=a%20b,service.instance.id=7"),
+    ];
+    let code = || builder().endpoint("http://code:2").protocol(Protocol::Grpc).service_name("coded");
+    let settings = read(code(), &variables);
+    assert_eq!(endpoints(&settings), ["http://code:2"; 2]);
+    assert_eq!(settings.shutdown, Duration::from_millis(250));
+    assert_eq!(attribute(&settings, "service.name"), "named");
+    assert_eq!(attribute(&settings, "team"), "a b");
+    assert_eq!(attribute(&settings, "service.instance.id"), "7");
+    let both = read(code().and_environment(), &variables);
+    let env = ["http://env:1/v1/traces", "http://env:1/v1/metrics"];
+    assert_eq!(endpoints(&both), [["http://code:2"; 2], env].concat());
+    assert_eq!(endpoints(&read(code().and_environment(), &[])), ["http://code:2"; 2]);
+    assert_eq!(attribute(&read(code(), &[]), "service.name"), "coded");
+}
+
+#[test]
+fn a_bad_value_is_said_and_its_default_used() {
+    let bad = [
+        ("OTEL_SDK_DISABLED", "yes"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://user:secret@host"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a=1,b"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_TRACES_SAMPLER", "xray"),
+        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_METRICS_EXPORTER", "otlp"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+    ];
+    let settings = read(builder(), &bad);
+    let all = settings.warnings.join("\n");
+    for (name, _) in bad {
+        let fine = ["OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION"].contains(&name);
+        assert_eq!(all.contains(name), !fine, "{name} in:\n{all}");
+    }
+    assert!(!all.contains("secret"));
+    assert_eq!(all.matches("without effect").count(), 1);
+    assert_eq!(endpoints(&settings), ["http://localhost:4318/v1/traces", "http://localhost:4318/v1/metrics"]);
+    assert_eq!(settings.metric_interval, DEFAULT_METRIC_INTERVAL);
+    assert_eq!(settings.batch.queue, 2048);
+}
+
+#[test]
+fn one_signal_can_be_left_out_and_all_of_it_disabled() {
+    assert_eq!(endpoints(&read(builder().metrics(false), &[])), ["http://localhost:4318/v1/traces"]);
+    let settings = read(builder(), &[("OTEL_SDK_DISABLED", "TRUE")]);
+    assert!(settings.disabled && endpoints(&settings).is_empty());
+}
+
+#[test]
+fn every_process_has_an_instance_id() {
+    let (one, two) = (instance_id(), instance_id());
+    assert_ne!(one, two);
+    assert_eq!((one.len(), one.as_bytes()[14]), (36, b'4'));
+    assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+}

@@ -1,0 +1,206 @@
+//! Holds telemetry while the program runs, and flushes it at the end: within a deadline, on threads of its own.
+//!
+//! The SDK's own shutdown ignores its deadline for metrics, waits on the calling thread, and calls it well when nothing
+//! arrived. So each provider is shut down on a plain thread, both at once; what is not done at the deadline is left
+//! behind, and what was not delivered is counted.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_sdk::{error::OTelSdkError, metrics::SdkMeterProvider, trace::SdkTracerProvider};
+use tracing::Subscriber;
+use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+
+use super::{delivery::Delivery, env::Settings, pipeline::Pipeline};
+use crate::clock;
+
+/// Keeps telemetry going. Its [`shutdown`](Self::shutdown), or its drop, flushes and ends it.
+#[must_use = "telemetry ends when the guard is dropped"]
+pub struct Guard {
+    pipeline: Pipeline,
+    deadline: Duration,
+    warnings: Vec<String>,
+    ended: Mutex<Option<Shutdown>>,
+}
+
+/// What became of the telemetry, as known at the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// Spans that a collector took.
+    pub exported_spans: u64,
+    /// Spans that were ended and that none took: the export failed, the queue was full, or the deadline came.
+    pub dropped_spans: u64,
+    /// Whether the last metrics were taken; true where none were to be sent.
+    pub metrics_delivered: bool,
+    /// Whether the deadline came before all was done.
+    pub timed_out: bool,
+}
+
+impl Shutdown {
+    /// Whether nothing is missing.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.dropped_spans == 0 && self.metrics_delivered && !self.timed_out
+    }
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out } = *self;
+        write!(f, "{exported_spans} spans exported, {dropped_spans} dropped")?;
+        if !metrics_delivered {
+            f.write_str(", metrics not delivered")?;
+        }
+        if timed_out {
+            f.write_str(", given up at the deadline")?;
+        }
+        Ok(())
+    }
+}
+
+impl Guard {
+    pub(super) fn new(pipeline: Pipeline, settings: Settings) -> Self {
+        Self { pipeline, deadline: settings.shutdown, warnings: settings.warnings, ended: Mutex::new(None) }
+    }
+
+    /// The provider of spans, for a client that is not to use the global one.
+    #[must_use]
+    pub fn tracer_provider(&self) -> &SdkTracerProvider {
+        &self.pipeline.tracer_provider
+    }
+
+    /// The provider of metrics.
+    #[must_use]
+    pub fn meter_provider(&self) -> &SdkMeterProvider {
+        &self.pipeline.meter_provider
+    }
+
+    /// What was wrong with the configuration, a line each. They were told to `tracing` as well.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Spans lost so far: those whose export failed, and, after the end, all that no collector took.
+    #[must_use]
+    pub fn dropped_spans(&self) -> u64 {
+        let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.map_or_else(|| self.of_spans(Delivery::failed), |ended| ended.dropped_spans)
+    }
+
+    /// A layer that exports the application's own `tracing` spans.
+    ///
+    /// What the exporters and the HTTP stack below them say is left out: it would be exported, and so be said again.
+    pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        let exports = self.pipeline.deliveries.iter().any(|delivery| delivery.signal() == "spans");
+        exports.then(|| {
+            let tracer = self.pipeline.tracer_provider.tracer("tracing");
+            let own = filter_fn(|metadata| !is_plumbing(metadata.target()));
+            tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own)
+        })
+    }
+
+    /// Flushes and ends telemetry; spans after it are not recorded.
+    ///
+    /// Blocks at most as long as `OTEL_EXPORTER_OTLP_TIMEOUT` says (10 s), and about 2 s if the collector refuses its
+    /// connections. From async code this is best called at the very end, or by `spawn_blocking`; the runtime is not
+    /// needed for it. A second call returns what the first one did.
+    pub fn shutdown(&self) -> Shutdown {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        *ended.get_or_insert_with(|| self.end())
+    }
+
+    fn end(&self) -> Shutdown {
+        let deadline = clock::now() + self.deadline;
+        let deliveries = &self.pipeline.deliveries;
+        deliveries.iter().for_each(|delivery| delivery.close());
+        let (tracers, meters) = (self.pipeline.tracer_provider.clone(), self.pipeline.meter_provider.clone());
+        let left = self.deadline;
+        let ends = [
+            ending("spans", deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
+            ending("metrics", deliveries, deadline, move || meters.shutdown_with_timeout(left)),
+        ];
+        let done = ends.map(|end| {
+            let left = deadline.saturating_duration_since(clock::now());
+            end.recv_timeout(left).unwrap_or(false)
+        });
+        let metrics = deliveries.iter().filter(|delivery| delivery.signal() == "metrics");
+        Shutdown {
+            exported_spans: self.of_spans(Delivery::delivered),
+            dropped_spans: self.of_spans(Delivery::missing),
+            metrics_delivered: done[1] && metrics.into_iter().all(|delivery| delivery.last() != Some(false)),
+            timed_out: !done.into_iter().all(|done| done),
+        }
+    }
+
+    fn of_spans(&self, count: impl Fn(&Delivery) -> u64) -> u64 {
+        let spans = self.pipeline.deliveries.iter().filter(|delivery| delivery.signal() == "spans");
+        spans.map(|delivery| count(delivery)).sum()
+    }
+}
+
+/// Ends one signal on a thread of its own. Says `true` when it is done in time; it may be left behind.
+fn ending(
+    signal: &'static str,
+    deliveries: &[Arc<Delivery>],
+    deadline: Instant,
+    shutdown: impl FnOnce() -> Result<(), OTelSdkError> + Send + 'static,
+) -> mpsc::Receiver<bool> {
+    let (done, ended) = mpsc::channel();
+    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
+    if deliveries.is_empty() {
+        let _ = done.send(true);
+        return ended;
+    }
+    // If there is no thread to be had, the receiver says so at once.
+    let _ = thread::Builder::new().name(format!("httptrace-{signal}")).spawn(move || {
+        // Its own word is worth little (see above); and the metrics' has a limit of 5 s, whatever is asked for.
+        let _ = shutdown();
+        let settled = deliveries.iter().all(|delivery| delivery.settled(deadline));
+        let _ = done.send(settled);
+    });
+    ended
+}
+
+/// Targets of the libraries that carry requests and telemetry, this one included.
+const PLUMBING: [&str; 11] = [
+    "h2",
+    "hyper",
+    "hyper_util",
+    "tonic",
+    "tower",
+    "reqwest",
+    "rustls",
+    "httptrace",
+    "opentelemetry",
+    "opentelemetry_sdk",
+    "opentelemetry_otlp",
+];
+
+fn is_plumbing(target: &str) -> bool {
+    PLUMBING.contains(&target.split("::").next().unwrap_or(target))
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard")
+            .field("deliveries", &self.pipeline.deliveries)
+            .field("own_thread", &self.pipeline.runtime.is_some())
+            .finish_non_exhaustive()
+    }
+}
