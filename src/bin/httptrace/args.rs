@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn flags_may_be_joined_repeated_and_follow_the_url() {
-        let args = given(&["-sk", "http://a/", "-m", "1", "-m2.5", "-s", "-XPUT", "-d", "-x", "-H", "-a: b"]).expect("valid");
+        let args =
+            given(&["-sk", "http://a/", "-m", "1", "-m2.5", "-s", "-XPUT", "-d", "-x", "-H", "-a: b"]).expect("valid");
         assert!(args.silent && args.insecure);
         assert_eq!(args.max_time, Some(Seconds(Some(Duration::from_millis(2500)))));
         assert_eq!(args.request.as_deref(), Some("PUT"));
@@ -247,7 +248,11 @@ mod tests {
         ] {
             let failure = given(args).expect_err("a mistake");
             assert_eq!(failure.code, USAGE);
-            assert!(failure.message.contains(named) && !failure.message.contains('\n'), "{args:?}: {}", failure.message);
+            assert!(
+                failure.message.contains(named) && !failure.message.contains('\n'),
+                "{args:?}: {}",
+                failure.message
+            );
         }
     }
 }

@@ -146,7 +146,11 @@ fn try_output(path: &Path) -> io::Result<()> {
         Ok(_) => fs::remove_file(path),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             // A pipe would wait for its reader here, and lose it again.
-            if path.metadata()?.is_file() { OpenOptions::new().write(true).open(path).map(drop) } else { is_no_folder(path) }
+            if path.metadata()?.is_file() {
+                OpenOptions::new().write(true).open(path).map(drop)
+            } else {
+                is_no_folder(path)
+            }
         }
         Err(error) => Err(error),
     }

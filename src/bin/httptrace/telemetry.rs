@@ -100,7 +100,8 @@ impl Telemetry {
 
     /// Ends what is open and sends what is left. Returns a warning if something was lost.
     pub(crate) async fn finish(&self, failure: Option<&Failure>) -> Option<String> {
-        let open: Vec<Root> = self.roots.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, r)| r).collect();
+        let open: Vec<Root> =
+            self.roots.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, r)| r).collect();
         for mut root in open {
             root.failed = root.failed.or(failure.map(|failure| failure.error_type));
             root.end();

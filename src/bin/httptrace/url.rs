@@ -10,7 +10,8 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use crate::exit::{Failure, SCHEME, URL};
 
 /// What a person may type in a path and a request line can't carry. Bytes above ASCII are always encoded.
-const UNSENDABLE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
+const UNSENDABLE: &AsciiSet =
+    &CONTROLS.add(b' ').add(b'"').add(b'<').add(b'>').add(b'\\').add(b'^').add(b'`').add(b'{').add(b'|').add(b'}');
 
 /// Reads one URL.
 ///
@@ -93,7 +94,9 @@ fn check_port(port: &str) -> Result<&str, Failure> {
     match port.strip_prefix(':') {
         None if port.is_empty() => Ok(""),
         Some("") => Ok(""),
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port > 0) => {
+        Some(digits)
+            if digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok_and(|port| port > 0) =>
+        {
             Ok(port)
         }
         _ => Err(malformed("the port is not a number from 1 to 65535")),
