@@ -43,7 +43,8 @@ impl Collector {
 
     pub(crate) fn spans(&self) -> Vec<Span> {
         let received = self.received().0.clone();
-        let scopes = received.into_iter().flat_map(|request| request.resource_spans).flat_map(|spans| spans.scope_spans);
+        let scopes =
+            received.into_iter().flat_map(|request| request.resource_spans).flat_map(|spans| spans.scope_spans);
         scopes.flat_map(|scope| scope.spans).collect()
     }
 

@@ -69,7 +69,10 @@ fn note(span: &Span) -> String {
         "get-connection" => [text(span, "httptrace.wait.cause").map(|cause| format!("waits for: {cause}")), None],
         "dns" => [text(span, "dns.question.name"), text(span, "dns.answers")],
         "connect" => [text(span, "network.peer.address"), text(span, "network.peer.port")],
-        "tls" => [text(span, "tls.protocol.version").map(|version| format!("TLS {version}")), text(span, "tls.next_protocol")],
+        "tls" => [
+            text(span, "tls.protocol.version").map(|version| format!("TLS {version}")),
+            text(span, "tls.next_protocol"),
+        ],
         "response-read" => [text(span, "http.response.body.size").map(|size| format!("{size} bytes of body")), None],
         _ => [None, None],
     };

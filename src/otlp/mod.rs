@@ -47,7 +47,6 @@ pub fn init() -> Result<Guard, InitError> {
 }
 
 /// Telemetry with some things said in code. What is not said comes from the environment.
-#[must_use]
 pub fn builder() -> Builder {
     Builder {
         endpoint: None,
