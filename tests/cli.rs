@@ -2,6 +2,11 @@
 //!
 //! The origins are threads with a script over `std::net`; no runtime of ours runs in this process.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that fails may panic; clippy exempts test functions only, not what they call"
+)]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -96,6 +101,11 @@ fn serve(stream: TcpStream, script: &[Reply], came: impl Fn(String)) {
 }
 
 fn read_request(reader: &mut impl BufRead) -> Option<String> {
+    let (head, body) = read_message(reader)?;
+    Some(head + &String::from_utf8(body).unwrap())
+}
+
+fn read_message(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if reader.read_line(&mut head).ok()? == 0 {
@@ -105,14 +115,17 @@ fn read_request(reader: &mut impl BufRead) -> Option<String> {
     let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
     let mut body = vec![0; length.unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
-    Some(head + &String::from_utf8(body).unwrap())
+    Some((head, body))
 }
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_httptrace"));
     command.args(args).stdin(Stdio::null());
-    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "TRACEPARENT", "NO_COLOR", "COLUMNS", "SSLKEYLOGFILE"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let told = name.to_string_lossy();
+        if told.starts_with("OTEL_") || ["TRACEPARENT", "TRACESTATE", "NO_COLOR", "COLUMNS"].contains(&&*told) {
+            command.env_remove(&name);
+        }
     }
     command
 }
@@ -544,4 +557,94 @@ fn tls_origin() -> (u16, String) {
         }
     });
     (port, certified.cert.pem())
+}
+
+/// Paths and messages, as they came.
+type Exports = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+/// A collector of OTLP over HTTP.
+fn collector() -> (String, Exports) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let exports = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&exports);
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let seen = Arc::clone(&seen);
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                while let Some((head, body)) = read_message(&mut reader) {
+                    let path = head.split(' ').nth(1).unwrap_or_default().to_owned();
+                    seen.lock().unwrap().push((path, body));
+                    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+                }
+            });
+        }
+    });
+    (endpoint, exports)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn one_trace_holds_the_attempts_of_a_run() {
+    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+    use prost::Message;
+    let (endpoint, exports) = collector();
+    let origin = Origin::start(&[Reply::Send(OK), Reply::Send(OK)]);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let mut command = command(&["--format", "json", "-n", "2", &origin.url("/")]);
+    let ran = ran(&command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("TRACEPARENT", parent).output().unwrap());
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let exports = exports.lock().unwrap();
+    assert!(exports.iter().any(|(path, _)| path == "/v1/metrics"));
+    let traces = exports.iter().filter(|(path, _)| path == "/v1/traces");
+    let decoded = traces.map(|(_, body)| ExportTraceServiceRequest::decode(body.as_slice()).expect("OTLP"));
+    let scopes: Vec<_> = decoded.flat_map(|it| it.resource_spans).flat_map(|it| it.scope_spans).collect();
+    let spans = |name: &str| -> Vec<_> {
+        let of_scope = scopes.iter().filter(|it| it.scope.as_ref().is_some_and(|scope| scope.name == name));
+        of_scope.flat_map(|it| &it.spans).collect()
+    };
+    let roots = spans("httptrace-cli");
+    let [root] = roots.as_slice() else { panic!("one root: {roots:?}") };
+    assert_eq!((root.name.as_str(), hex(&root.parent_span_id).as_str()), ("httptrace", "b7ad6b7169203331"));
+    for (i, line) in ran.lines().iter().enumerate() {
+        let id = line["span_id"].as_str().unwrap();
+        assert_eq!((&line["trace_id"], &line["sampled"]), (&"0af7651916cd43dd8448eb211c80319c".into(), &true.into()));
+        let sent = format!("traceparent: 00-0af7651916cd43dd8448eb211c80319c-{id}-01\r\n");
+        assert!(origin.request(i).to_ascii_lowercase().contains(&sent));
+        let exported = spans("httptrace").into_iter().find(|span| hex(&span.span_id) == id).expect("it was exported");
+        assert_eq!((exported.name.as_str(), &exported.parent_span_id), ("GET", &root.span_id));
+        assert!(root.start_time_unix_nano <= exported.start_time_unix_nano);
+        assert!(exported.end_time_unix_nano <= root.end_time_unix_nano);
+    }
+}
+
+#[test]
+fn a_dead_collector_costs_one_warning_and_no_request() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let origin = Origin::start(&[Reply::Send(OK)]);
+    let endpoint = format!("http://127.0.0.1:{port}");
+    for (args, lines) in [(&[][..], 1), (&["-s"], 0)] {
+        let ran =
+            ran(&command(args).arg(origin.url("/")).env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).output().unwrap());
+        assert_eq!((ran.code, ran.stderr.lines().count()), (0, lines), "{}", ran.stderr);
+        assert!(ran.stderr.is_empty() || ran.stderr.starts_with("httptrace: warning: telemetry: "), "{}", ran.stderr);
+        assert!(ran.stdout.contains("200 OK") && ran.stdout.contains("trace "));
+    }
+}
+
+#[test]
+fn without_an_exporter_only_a_parent_is_handed_on() {
+    let origin = Origin::start(&[Reply::Send(OK)]);
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    for (i, (name, value)) in
+        [("TRACEPARENT", parent), ("TRACEPARENT", "00-0-0-01"), ("OTEL_SDK_DISABLED", "true")].into_iter().enumerate()
+    {
+        let ran = ran(&command(&["--format", "json", &origin.url("/")]).env(name, value).output().unwrap());
+        assert!(ran.code == 0 && ran.lines()[0]["trace_id"].is_null());
+        assert_eq!(origin.request(i).to_ascii_lowercase().contains("\r\ntraceparent: "), value == parent);
+    }
 }

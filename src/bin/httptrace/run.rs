@@ -35,7 +35,7 @@ use crate::{
 /// Sends everything and reports it. Returns the exit code.
 pub(crate) async fn run(plan: Plan) -> u8 {
     let silent = plan.silent;
-    let (telemetry, warning) = Telemetry::start(&plan);
+    let (telemetry, warnings) = Telemetry::start(&plan);
     let output = Output::start(plan.format);
     let attempts = Arc::new(Attempts::default());
     let client = match client(&plan, &output, &attempts) {
@@ -61,8 +61,12 @@ pub(crate) async fn run(plan: Plan) -> u8 {
     run.attempts.over().await;
     let written = output.finish();
     let failure = run.verdict(interrupted, written);
-    let late = run.telemetry.finish(failure.as_ref()).await;
-    for warning in warning.into_iter().chain(late).filter(|_| !silent) {
+    let lost = tokio::select! {
+        lost = run.telemetry.finish(failure.as_ref()) => lost,
+        // Who asks twice does not want to wait for a collector.
+        Ok(()) = tokio::signal::ctrl_c() => Some("telemetry was not flushed".to_owned()),
+    };
+    for warning in warnings.into_iter().chain(lost).filter(|_| !silent) {
         warn(&format!("warning: {warning}"));
     }
     failure.map_or(0, |failure| failure.code)

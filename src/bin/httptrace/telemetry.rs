@@ -1,14 +1,19 @@
 //! The run's own spans and the export over OTLP.
 //!
-//! In: the environment and `--otlp`. Out: a root span `httptrace`, with the attempts of all URLs under it, so that one
+//! In: the environment (`OTEL_*`) and `--otlp`. Out: a root span `httptrace`, with the attempts of all URLs under it, so that one
 //! trace shows cold and reused requests in one picture; above 100 requests each round of the URL list has a root of its
 //! own. A `TRACEPARENT` in the environment is the parent of the roots. Exporting never changes the exit code.
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    error::Error as _,
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use httptrace::{
+    otlp::{self, Guard},
+    views::semconv,
+};
 use opentelemetry::{
     Context, InstrumentationScope, KeyValue,
     global::{self, BoxedTracer},
@@ -24,6 +29,7 @@ const ONE_TRACE: u64 = 100;
 
 /// The telemetry of one run.
 pub(crate) struct Telemetry {
+    guard: Option<Arc<Guard>>,
     parent: Context,
     tracer: BoxedTracer,
     /// How many requests share a root.
@@ -40,22 +46,25 @@ struct Root {
 }
 
 impl Telemetry {
-    /// Begins, with a warning if what is asked for can't be exported.
-    pub(crate) fn start(plan: &Plan) -> (Self, Option<String>) {
-        let warning = None;
+    /// Begins. Has to come before the client is built, which takes the global providers. Returns warnings of what is
+    /// asked for and can't be done.
+    pub(crate) fn start(plan: &Plan) -> (Self, Vec<String>) {
+        let variable = |name: &str| std::env::var(name).ok();
+        let (guard, warnings) = export(plan.otlp, variable);
         let per_round = plan.requests() > ONE_TRACE;
         let scope = InstrumentationScope::builder("httptrace-cli")
             .with_version(env!("CARGO_PKG_VERSION"))
-            .with_schema_url("https://opentelemetry.io/schemas/1.42.0")
+            .with_schema_url(semconv::SCHEMA_URL)
             .build();
         let this = Self {
-            parent: parent(|name| std::env::var(name).ok()),
+            guard,
+            parent: parent(variable),
             tracer: global::tracer_with_scope(scope),
             requests: if per_round { plan.targets.len() as u64 } else { plan.requests() },
             per_round,
             roots: Mutex::default(),
         };
-        (this, warning)
+        (this, warnings)
     }
 
     /// Calls `f` in the context of its round's root.
@@ -106,7 +115,31 @@ impl Telemetry {
             root.failed = root.failed.or(failure.map(|failure| failure.error_type));
             root.end();
         }
-        None
+        let guard = self.guard.clone()?;
+        // It blocks until the collector has it all, or its deadline.
+        let ended = tokio::task::spawn_blocking(move || guard.shutdown()).await.ok()?;
+        (!ended.is_complete()).then(|| format!("telemetry: {ended}"))
+    }
+}
+
+/// Sets up what is to be exported: both signals, or those that the environment names an endpoint for.
+fn export(requested: bool, variable: impl Fn(&str) -> Option<String>) -> (Option<Arc<Guard>>, Vec<String>) {
+    let named = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    let both = requested || named("OTEL_EXPORTER_OTLP_ENDPOINT");
+    let traces = both || named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
+    let metrics = both || named("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
+    if !traces && !metrics {
+        return (None, Vec::new());
+    }
+    match otlp::builder().service_name("httptrace").traces(traces).metrics(metrics).init() {
+        Ok(guard) => {
+            let warnings = guard.warnings().to_vec();
+            (Some(Arc::new(guard)), warnings)
+        }
+        Err(error) => {
+            let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
+            (None, vec![format!("{error}{cause}")])
+        }
     }
 }
 
@@ -114,7 +147,7 @@ impl Root {
     fn end(self) {
         let span = self.context.span();
         if let Some(error_type) = self.failed {
-            span.set_attribute(KeyValue::new("error.type", error_type));
+            span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));
             // Being interrupted is nobody's error.
             if error_type != "canceled" {
                 span.set_status(Status::error(""));
