@@ -47,7 +47,6 @@ pub fn init() -> Result<Guard, InitError> {
 }
 
 /// Telemetry with some things said in code. What is not said comes from the environment.
-#[must_use]
 pub fn builder() -> Builder {
     Builder {
         endpoint: None,
@@ -164,7 +163,7 @@ impl Builder {
         }
         let pipeline = Pipeline::build(&settings)?;
         if set_globals {
-            pipeline.set_globals(settings.disabled);
+            pipeline.set_globals();
         }
         Ok(Guard::new(pipeline, settings))
     }
