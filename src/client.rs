@@ -353,9 +353,9 @@ impl Call {
         lease: Lease<Conn>,
         wait: Option<WaitCause>,
     ) -> Result<Response<ResponseBody>, (Failed, Option<Spare>)> {
-        let Lease { conn, outcome, idle_time, .. } = lease;
+        let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
-        let request_number = conn.count_request();
+        conn.count_request();
         let used = request_number > 1 || outcome == ConnOutcome::Idle;
         let spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
             head: self.head.clone(),

@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+// A library neither prints nor gives up; the command and the examples may.
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod builder;
 mod client;

@@ -243,9 +243,9 @@ impl Conn {
         }
     }
 
-    /// The number of the request that comes now, from 1.
-    pub(crate) fn count_request(&self) -> u64 {
-        self.shared().requests.fetch_add(1, Ordering::Relaxed) + 1
+    /// Counts the request that comes now.
+    pub(crate) fn count_request(&self) {
+        self.shared().requests.fetch_add(1, Ordering::Relaxed);
     }
 }
 

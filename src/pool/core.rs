@@ -55,6 +55,8 @@ pub(crate) struct Lease<C> {
     pub(crate) slot: SlotId,
     pub(crate) outcome: ConnOutcome,
     pub(crate) idle_time: Option<Duration>,
+    /// Which request on the connection this is to be, from 1. Counted here, so that the numbers follow the order of service.
+    pub(crate) number: u64,
 }
 
 /// The answer to a checkout.
@@ -117,6 +119,8 @@ struct Slot<C> {
     /// Since when it is idle, and its place in the order.
     idle: Option<(Instant, u64)>,
     opened: Instant,
+    /// Requests that it was handed out for.
+    uses: u64,
     /// The peer takes no more streams.
     draining: bool,
 }
@@ -206,6 +210,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             streams: streams.map(|max| (0, max)),
             idle: None,
             opened: now,
+            uses: 0,
             draining: false,
         });
         let slot = SlotId { index, serial };
@@ -232,7 +237,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         let outcome = match owner {
             Some(owner) => {
-                effects.push(Effect::Serve(owner, Lease { conn, slot, outcome: ConnOutcome::New, idle_time: None }));
+                effects.push(Effect::Serve(owner, self.lend(index, conn, ConnOutcome::New, None)));
                 IdleReturn::HandedOver
             }
             None => self.give(index, conn, now, effects),
@@ -457,10 +462,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
                 continue;
             }
             self.withdraw(index);
-            let slot = &mut self.slots[index];
-            let conn = slot.conn.take()?;
-            let slot = SlotId { index, serial: slot.serial };
-            return Some(Lease { conn, slot, outcome: ConnOutcome::Idle, idle_time: Some(idle_time) });
+            let conn = self.slots[index].conn.take()?;
+            return Some(self.lend(index, conn, ConnOutcome::Idle, Some(idle_time)));
         }
         None
     }
@@ -489,13 +492,28 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             .and_then(Poolable::share)
             .expect("an HTTP/2 connection stays in its slot and can be shared");
         let idle_time = idle.map(|(since, _)| now.saturating_duration_since(since));
-        Lease { conn, slot: SlotId { index, serial: slot.serial }, outcome, idle_time }
+        self.lend(index, conn, outcome, idle_time)
+    }
+
+    fn lend(&mut self, index: usize, conn: C, outcome: ConnOutcome, idle_time: Option<Duration>) -> Lease<C> {
+        let slot = &mut self.slots[index];
+        slot.uses += 1;
+        Lease { conn, slot: SlotId { index, serial: slot.serial }, outcome, idle_time, number: slot.uses }
+    }
+
+    /// A loan that came to nothing: no request was sent, so it does not count.
+    pub(crate) fn unused(&mut self, slot: SlotId, number: u64) {
+        if self.is_current(slot) {
+            let slot = &mut self.slots[slot.index];
+            // Only the last number can be taken back.
+            slot.uses -= u64::from(slot.uses == number);
+        }
     }
 
     /// A free HTTP/1 connection: to the first waiter, or to the idle pool, or closed.
     fn give(&mut self, index: usize, conn: C, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
         let slot = &self.slots[index];
-        let (host, id) = (slot.host, SlotId { index, serial: slot.serial });
+        let host = slot.host;
         let refused = if self.closed {
             Some(CloseReason::PoolClosed)
         } else if self.too_old(slot, now) {
@@ -510,8 +528,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         let entry = &mut self.hosts[host];
         if let Some((serial, waiter)) = entry.waiters.pop_first() {
             entry.undialed.remove(&serial);
-            let lease = Lease { conn, slot: id, outcome: ConnOutcome::HandedOver, idle_time: None };
-            effects.push(Effect::Serve(waiter, lease));
+            effects.push(Effect::Serve(waiter, self.lend(index, conn, ConnOutcome::HandedOver, None)));
             return IdleReturn::HandedOver;
         }
         self.slots[index].conn = Some(conn);

@@ -175,6 +175,7 @@ impl<C: Pooled> Pool<C> {
 
     /// A connection that was handed out and never used.
     pub(crate) fn put_back(self: &Arc<Self>, lease: Lease<C>) {
+        self.lock().unused(lease.slot, lease.number);
         if lease.conn.share().is_some() {
             self.stream_ended(lease.slot);
         } else {

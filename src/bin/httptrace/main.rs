@@ -1,2 +1,41 @@
-//! The command.
-fn main() {}
+//! `httptrace`: sends requests as curl would and shows where their time went.
+//!
+//! In: the command line ([`args`] makes a [`plan::Plan`] of it, or a refusal with nothing sent). Out: a report of each
+//! attempt on stdout ([`output`]), at most one line per failure on stderr, and curl's exit code ([`exit`]). Uses the
+//! public API of the library only, as any program could.
+
+mod args;
+mod exit;
+mod headers;
+mod json;
+mod output;
+mod plan;
+mod run;
+mod telemetry;
+mod url;
+
+use std::process::ExitCode;
+
+use self::{args::Parsed, exit::Failure};
+
+fn main() -> ExitCode {
+    let args = match args::parse(std::env::args_os()) {
+        Ok(Parsed::Run(args)) => args,
+        Ok(Parsed::Show(text)) => return output::show(&text),
+        Err(failure) => return failure.refuse(false),
+    };
+    let silent = args.silent;
+    let plan = match plan::Plan::new(*args) {
+        Ok(plan) => plan,
+        Err(failure) => return failure.refuse(silent),
+    };
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let code = runtime.block_on(run::run(plan));
+            // A lookup can't be stopped (getaddrinfo blocks): its thread is not worth waiting for.
+            runtime.shutdown_background();
+            ExitCode::from(code)
+        }
+        Err(error) => Failure::new(2, format!("no threads to run on: {error}")).refuse(silent),
+    }
+}

@@ -95,7 +95,7 @@ fn row(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Row {
         start: nanos(timeline.start, phase.start),
         end: nanos(timeline.start, phase.end),
         error: phase.error.map(|error| if error.phase() == phase.phase { error.error_type() } else { "" }.to_owned()),
-        note: phase.detail.map_or_else(|| note(timeline, phase.phase), |detail| setup_note(detail)),
+        note: phase.detail.map_or_else(|| note(timeline, phase.phase), setup_note),
     }
 }
 

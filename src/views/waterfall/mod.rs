@@ -228,17 +228,22 @@ impl<'a> Chart<'a> {
 
     /// The time axis with the marks on it, and below it what they mean.
     fn axis(&self, out: &mut String) {
-        let mut cells: Vec<Option<char>> = vec![None; self.bar];
-        let mut legend = Vec::new();
-        for mark in &self.waterfall.marks {
-            let cell = bar::cell(mark.at - self.start, self.total, self.bar);
-            let symbol = self.paint.symbol(&mark.name);
-            cells[cell] = Some(symbol);
-            let note = if mark.note.is_empty() { String::new() } else { format!(" ({})", mark.note) };
-            legend.push(format!("{symbol} {} {}{note}", mark.name, self.duration(mark.at - self.start)));
+        let mut marks: Vec<&Mark> = self.waterfall.marks.iter().collect();
+        marks.sort_by_key(|mark| mark.at);
+        let mut symbols = vec![None; self.bar];
+        for (cell, mark) in self.cells(&marks).into_iter().zip(&marks) {
+            symbols[cell] = Some(self.paint.symbol(&mark.name));
         }
+        let legend: Vec<String> = marks
+            .iter()
+            .map(|mark| {
+                let note = if mark.note.is_empty() { String::new() } else { format!(" ({})", mark.note) };
+                let at = self.duration(mark.at - self.start);
+                format!("{} {} {at}{note}", self.paint.symbol(&mark.name), mark.name)
+            })
+            .collect();
         let margin = " ".repeat(INDENT + self.name + 2);
-        let line: String = cells.iter().map(|cell| self.axis_cell(*cell)).collect();
+        let line: String = symbols.chunk_by(|a, b| a == b).map(|run| self.axis_run(run)).collect();
         self.line(out, &format!("{margin}{line}"));
         let room = self.width - margin.len();
         for line in text::wrap(&legend, "  ", room) {
@@ -246,10 +251,24 @@ impl<'a> Chart<'a> {
         }
     }
 
-    fn axis_cell(&self, cell: Option<char>) -> String {
-        match cell {
-            Some(symbol) => self.paint.ink(Ink::Mark, &symbol.to_string()),
-            None => self.paint.ink(Ink::Faint, self.paint.dash()),
+    /// Where marks stand: each in a cell of its own while there are enough, in the order of their times.
+    fn cells(&self, marks: &[&Mark]) -> Vec<usize> {
+        let mut cells: Vec<usize> = Vec::with_capacity(marks.len());
+        for mark in marks {
+            let wanted = bar::cell(mark.at - self.start, self.total, self.bar);
+            let free = |cell: &usize| !cells.contains(cell);
+            let cell = (wanted..self.bar).find(free).or_else(|| (0..wanted).rev().find(free));
+            cells.push(cell.unwrap_or(wanted));
+        }
+        cells.sort_unstable();
+        cells
+    }
+
+    /// Cells that look the same.
+    fn axis_run(&self, run: &[Option<char>]) -> String {
+        match run[0] {
+            Some(symbol) => self.paint.ink(Ink::Mark, &symbol.to_string().repeat(run.len())),
+            None => self.paint.ink(Ink::Faint, &self.paint.dash().repeat(run.len())),
         }
     }
 

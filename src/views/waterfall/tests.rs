@@ -319,3 +319,12 @@ fn many_attempts_become_one_table() {
 ",
     );
 }
+
+#[test]
+fn marks_at_one_moment_stand_beside_each_other() {
+    let mut chart = Waterfall::new("GET", 0, 100);
+    chart.rows = vec![Row { name: "dns".to_owned(), end: 100, ..Row::default() }];
+    chart.marks =
+        ["first-byte", "idle-return"].map(|name| Mark { name: name.to_owned(), at: 100, ..Mark::default() }).into();
+    assert!(chart.render(&Style::plain(60)).contains("─▾◂\n"));
+}

@@ -1,0 +1,151 @@
+//! The run's own spans and the export over OTLP.
+//!
+//! In: the environment and `--otlp`. Out: a root span `httptrace`, with the attempts of all URLs under it, so that one
+//! trace shows cold and reused requests in one picture; above 100 requests each round of the URL list has a root of its
+//! own. A `TRACEPARENT` in the environment is the parent of the roots. Exporting never changes the exit code.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use opentelemetry::{
+    Context, InstrumentationScope, KeyValue,
+    global::{self, BoxedTracer},
+    propagation::TextMapPropagator,
+    trace::{Span, SpanBuilder, SpanKind, Status, TraceContextExt, Tracer},
+};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+
+use crate::{exit::Failure, plan::Plan};
+
+/// Up to so many requests are one trace.
+const ONE_TRACE: u64 = 100;
+
+/// The telemetry of one run.
+pub(crate) struct Telemetry {
+    parent: Context,
+    tracer: BoxedTracer,
+    /// How many requests share a root.
+    requests: u64,
+    /// Each round has its root.
+    per_round: bool,
+    roots: Mutex<HashMap<u64, Root>>,
+}
+
+struct Root {
+    context: Context,
+    left: u64,
+    failed: Option<&'static str>,
+}
+
+impl Telemetry {
+    /// Begins, with a warning if what is asked for can't be exported.
+    pub(crate) fn start(plan: &Plan) -> (Self, Option<String>) {
+        let warning = None;
+        let per_round = plan.requests() > ONE_TRACE;
+        let scope = InstrumentationScope::builder("httptrace-cli")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .with_schema_url("https://opentelemetry.io/schemas/1.42.0")
+            .build();
+        let this = Self {
+            parent: parent(|name| std::env::var(name).ok()),
+            tracer: global::tracer_with_scope(scope),
+            requests: if per_round { plan.targets.len() as u64 } else { plan.requests() },
+            per_round,
+            roots: Mutex::default(),
+        };
+        (this, warning)
+    }
+
+    /// Calls `f` in the context of its round's root.
+    pub(crate) fn within<T>(&self, round: u64, f: impl FnOnce() -> T) -> T {
+        let _guard = self.context(round).attach();
+        f()
+    }
+
+    fn context(&self, round: u64) -> Context {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let root = roots.entry(self.root(round)).or_insert_with(|| {
+            let span = SpanBuilder::from_name("httptrace").with_kind(SpanKind::Internal);
+            let span = self.tracer.build_with_context(span, &self.parent);
+            // Without an exporter there is no span of ours: the parent, if any, is all there is to tell.
+            let context = if span.is_recording() || span.span_context().is_valid() {
+                self.parent.with_span(span)
+            } else {
+                self.parent.clone()
+            };
+            Root { context, left: self.requests, failed: None }
+        });
+        root.context.clone()
+    }
+
+    fn root(&self, round: u64) -> u64 {
+        if self.per_round { round } else { 0 }
+    }
+
+    /// A request is over. The last one of its root ends that.
+    pub(crate) fn ended(&self, round: u64, failure: Option<&Failure>) {
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.root(round);
+        let Some(root) = roots.get_mut(&key) else { return };
+        root.left = root.left.saturating_sub(1);
+        root.failed = root.failed.or(failure.map(|failure| failure.error_type));
+        if root.left == 0
+            && let Some(root) = roots.remove(&key)
+        {
+            root.end();
+        }
+    }
+
+    /// Ends what is open and sends what is left. Returns a warning if something was lost.
+    pub(crate) async fn finish(&self, failure: Option<&Failure>) -> Option<String> {
+        let open: Vec<Root> =
+            self.roots.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, r)| r).collect();
+        for mut root in open {
+            root.failed = root.failed.or(failure.map(|failure| failure.error_type));
+            root.end();
+        }
+        None
+    }
+}
+
+impl Root {
+    fn end(self) {
+        let span = self.context.span();
+        if let Some(error_type) = self.failed {
+            span.set_attribute(KeyValue::new("error.type", error_type));
+            // Being interrupted is nobody's error.
+            if error_type != "canceled" {
+                span.set_status(Status::error(""));
+            }
+        }
+        span.end();
+    }
+}
+
+/// The context that the environment hands down (W3C Trace Context in `TRACEPARENT` and `TRACESTATE`).
+fn parent(variable: impl Fn(&str) -> Option<String>) -> Context {
+    let carried: HashMap<String, String> = ["TRACEPARENT", "TRACESTATE"]
+        .into_iter()
+        .filter_map(|name| Some((name.to_ascii_lowercase(), variable(name)?)))
+        .collect();
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &carried)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_hands_down_a_parent() {
+        let value = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let given = parent(|name| (name == "TRACEPARENT").then(|| value.to_owned()));
+        let span = given.span().span_context().clone();
+        assert!(span.is_valid() && span.is_remote() && span.is_sampled());
+        assert_eq!(span.trace_id().to_string(), "0af7651916cd43dd8448eb211c80319c");
+        for none in [None, Some("00-0-0-01".to_owned())] {
+            assert!(!parent(|_| none.clone()).span().span_context().is_valid());
+        }
+    }
+}
