@@ -103,11 +103,13 @@ fn story(pictures: &[Waterfall], (acquired, reused): (i64, i64), spans: usize) -
     }
     let requests = pictures.len();
     story.push_str(&format!(
-        "{spans} spans of {requests} requests came back from the collector, and the reuse metric: {reused} of {acquired}\n\
-         connections in hand had carried a request before.\n\n\
-         Next:  cargo run --features cli -- https://example.com/\n\
-         \x20      docker compose up -d, then OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318\n\
-         \x20      cargo run --example quickstart, and open http://localhost:16686\n"
+        "{spans} spans of {requests} requests came back from the collector. Its metrics say:\n\
+         {reused} of {acquired} connections in hand had carried a request before.\n\n\
+         Next, in a terminal:  cargo run --features cli -- https://example.com/\n\
+         In Jaeger:            docker compose up -d\n\
+         \x20                     export OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318\n\
+         \x20                     cargo run --example quickstart\n\
+         \x20                     and open http://localhost:16686\n"
     ));
     story
 }

@@ -57,7 +57,7 @@ impl Attempt {
                 Some(before) => before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect(),
                 None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
             };
-            if inner.timeline || !this.reports.is_empty() {
+            if inner.timeline || this.reports.iter().any(|report| report.records()) {
                 let reports = this.reports.clone();
                 this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
             }

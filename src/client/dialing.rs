@@ -38,7 +38,7 @@ impl Dial {
     /// Makes a connection and gives it to the pool, which knows who needs it.
     pub(super) async fn run(self, permit: Permit<Conn>) {
         let recorder = match &self.info {
-            Some(info) if !self.reports.is_empty() => Some(Arc::new(DialRecorder::new(info))),
+            Some(info) if self.reports.iter().any(|report| report.records()) => Some(Arc::new(DialRecorder::new(info))),
             _ => None,
         };
         let hooks = match &recorder {

@@ -45,7 +45,7 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     if let Some(h2) = find::<h2::Error>(error) {
         return match h2.get_io() {
             Some(io) => of_io(io, first_byte),
-            None if h2.is_go_away() => Kind::Http2GoAway,
+            None if h2.is_go_away() && h2.is_remote() => Kind::Http2GoAway,
             None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,
             None => Kind::Http2ProtocolError,
         };
