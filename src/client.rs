@@ -281,9 +281,9 @@ impl Call {
                 Checked::Ready(lease) => (lease, None),
                 Checked::Waiting { waiting, dial, cause } => {
                     if let Some(get_conn) = &mut self.attempt.get_conn {
-                        get_conn.wait = Some(cause);
+                        get_conn.wait = cause;
                     }
-                    (self.wait(waiting, dial, cause).await?, Some(cause))
+                    self.wait(waiting, dial, cause).await?
                 }
             };
             if lease.outcome == ConnOutcome::New {
@@ -302,11 +302,12 @@ impl Call {
         &mut self,
         mut waiting: Waiting<Conn>,
         dial: Option<Permit<Conn>>,
-        cause: WaitCause,
-    ) -> Result<Lease<Conn>, Error> {
+        mut cause: Option<WaitCause>,
+    ) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
         let mut progress = dial.map(|permit| self.dial(permit));
         // Another's dial is waited for no longer than an own one would be.
-        let limit = (cause == WaitCause::OtherDial).then(|| clock::now() + self.inner.dialer.config.connect_timeout);
+        let limit =
+            (cause == Some(WaitCause::OtherDial)).then(|| clock::now() + self.inner.dialer.config.connect_timeout);
         loop {
             let deadline = [self.deadline, limit.filter(|_| progress.is_none())].into_iter().flatten().min();
             let grant = match deadline {
@@ -320,8 +321,11 @@ impl Call {
                 },
             };
             match grant {
-                Grant::Conn(lease) => return Ok(lease),
-                Grant::Dial(permit) => progress = Some(self.dial(permit)),
+                Grant::Conn(lease) => return Ok((lease, cause)),
+                Grant::Dial(permit) => {
+                    cause = cause.or(Some(WaitCause::Dial));
+                    progress = Some(self.dial(permit));
+                }
                 Grant::Failed(error) => return Err(error),
             }
         }

@@ -2,6 +2,11 @@
 //!
 //! The origins are threads with a script over `std::net`; no runtime of ours runs in this process.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that fails may panic; clippy exempts test functions only, not what they call"
+)]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -554,8 +559,11 @@ fn tls_origin() -> (u16, String) {
     (port, certified.cert.pem())
 }
 
-/// A collector of OTLP over HTTP: paths and messages as they came.
-fn collector() -> (String, Arc<Mutex<Vec<(String, Vec<u8>)>>>) {
+/// Paths and messages, as they came.
+type Exports = Arc<Mutex<Vec<(String, Vec<u8>)>>>;
+
+/// A collector of OTLP over HTTP.
+fn collector() -> (String, Exports) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     let exports = Arc::new(Mutex::new(Vec::new()));

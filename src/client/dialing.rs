@@ -121,6 +121,10 @@ impl Home for Place {
         self.pool.checkin(self.slot, conn)
     }
 
+    fn returning(&self) {
+        self.pool.returning(self.slot);
+    }
+
     fn stream_ended(&self) -> IdleReturn {
         self.pool.stream_ended(self.slot)
     }

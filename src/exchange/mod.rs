@@ -53,6 +53,8 @@ use crate::{
 pub(crate) trait Home: Send + Sync {
     /// An HTTP/1 connection can carry another request.
     fn checkin(&self, conn: Conn) -> IdleReturn;
+    /// An HTTP/1 connection will be checked in in a moment.
+    fn returning(&self);
     /// A stream is free again.
     fn stream_ended(&self) -> IdleReturn;
     /// The peer allows this many streams at once.
@@ -343,7 +345,12 @@ impl Loan {
                     let home = Arc::clone(&shared);
                     owed.done(home.home().checkin(Conn::Http1 { sender, shared }));
                 }
-                After::Reuse => leave(&shared, Returning::new(sender, owed, exchange, None)),
+                After::Reuse => {
+                    if exchange.marks().wrote_request {
+                        shared.home().returning();
+                    }
+                    leave(&shared, Returning::new(sender, owed, exchange, None));
+                }
                 After::Drain(rest) => leave(&shared, Returning::new(sender, owed, exchange, Some(rest))),
             },
             Self::Http2 { shared, owed } => {

@@ -3,12 +3,15 @@
 //! An empty variable is an unset one. A malformed value is warned of and its default used. No warning repeats a value
 //! that may be a secret (endpoints, header fields).
 
+mod resource;
+
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Uri};
 use opentelemetry::KeyValue;
 use percent_encoding::percent_decode_str;
 
+use self::resource::{instance_id, resource_attributes, unknown_service};
 use super::{Builder, Protocol};
 
 /// Reads one variable.
@@ -17,7 +20,7 @@ pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// All that the pipeline is built from.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) disabled: bool,
+    /// None: telemetry is disabled.
     pub(super) collectors: Vec<Collector>,
     /// Sorted so that the later of two attributes with one key wins.
     pub(super) resource: Vec<KeyValue>,
@@ -103,7 +106,7 @@ impl Settings {
         env.check_sampler();
         env.check_unread();
         let warnings = env.warnings;
-        Self { disabled, collectors, resource, batch, metric_interval, shutdown: timeout, warnings }
+        Self { collectors, resource, batch, metric_interval, shutdown: timeout, warnings }
     }
 }
 
@@ -141,13 +144,13 @@ impl Env<'_> {
     }
 
     fn collectors(&mut self, code: &Builder) -> Vec<Collector> {
-        let environment = Builder { endpoint: None, protocol: None, headers: Vec::new(), ..super::builder() };
         let mut all = vec![self.collector(code, true)];
-        let named = ["OTEL_EXPORTER_OTLP_ENDPOINT"].into_iter().map(str::to_owned);
-        let named = named.chain([TRACES, METRICS].map(|signal| format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", signal.name)));
-        if code.and_environment && code.endpoint.is_some() && named.into_iter().any(|name| self.get(&name).is_some()) {
-            let environment =
-                Builder { timeout: code.timeout, traces: code.traces, metrics: code.metrics, ..environment };
+        let names_one = ["", "TRACES_", "METRICS_"]
+            .into_iter()
+            .any(|signal| self.get(&format!("OTEL_EXPORTER_OTLP_{signal}ENDPOINT")).is_some());
+        if code.and_environment && code.endpoint.is_some() && names_one {
+            let Builder { timeout, traces, metrics, .. } = *code;
+            let environment = Builder { timeout, traces, metrics, ..super::builder() };
             all.push(self.collector(&environment, false));
         }
         all
@@ -305,35 +308,6 @@ fn is_endpoint(value: &str, protocol: Protocol) -> bool {
         Some(_) => false,
         None => protocol == Protocol::Grpc && uri.port().is_some(),
     })
-}
-
-/// The whole list or, as the specification wants it, nothing of it.
-fn resource_attributes(list: &str) -> Option<Vec<KeyValue>> {
-    let decoded = |text: &str| percent_decode_str(text.trim()).decode_utf8().ok().map(String::from);
-    let pairs = list.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-    pairs
-        .map(|pair| {
-            let (key, value) = pair.split_once('=')?;
-            Some(KeyValue::new(decoded(key).filter(|key| !key.is_empty())?, decoded(value)?))
-        })
-        .collect()
-}
-
-fn unknown_service() -> String {
-    let program = std::env::current_exe().ok();
-    match program.as_deref().and_then(|path| path.file_name()).and_then(|name| name.to_str()) {
-        Some(name) => format!("unknown_service:{name}"),
-        None => "unknown_service".to_owned(),
-    }
-}
-
-/// A random UUID (RFC 9562 §5.4).
-fn instance_id() -> String {
-    use opentelemetry_sdk::trace::IdGenerator;
-    let random = opentelemetry_sdk::trace::RandomIdGenerator::default().new_trace_id().to_bytes();
-    let bits = u128::from_be_bytes(random) & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-    let hex = format!("{bits:032x}");
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[cfg(test)]

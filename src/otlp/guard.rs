@@ -101,8 +101,7 @@ impl Guard {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        let exports = self.pipeline.deliveries.iter().any(|delivery| delivery.signal() == "spans");
-        exports.then(|| {
+        self.pipeline.exports("spans").then(|| {
             let tracer = self.pipeline.tracer_provider.tracer("tracing");
             let own = filter_fn(|metadata| !is_plumbing(metadata.target()));
             tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own)

@@ -163,7 +163,7 @@ impl Builder {
         }
         let pipeline = Pipeline::build(&settings)?;
         if set_globals {
-            pipeline.set_globals(settings.disabled);
+            pipeline.set_globals();
         }
         Ok(Guard::new(pipeline, settings))
     }

@@ -74,7 +74,6 @@ impl Pipeline {
         let mut deliveries = Vec::new();
         let mut tracers = SdkTracerProvider::builder().with_resource(resource.clone());
         let mut meters = SdkMeterProvider::builder().with_resource(resource);
-        let (mut traces, mut metrics) = (false, false);
         for (collector, runtime) in settings.collectors.iter().zip(runtime.iter().cycle()) {
             let _entered = runtime.handle.enter();
             if let Some(target) = &collector.traces {
@@ -82,7 +81,6 @@ impl Pipeline {
                 let delivery = Delivery::new("spans", shown(target));
                 tracers = tracers.with_span_processor(batched(exporter, &delivery, &settings.batch));
                 deliveries.push(delivery);
-                traces = true;
             }
             if let Some(target) = &collector.metrics {
                 let exporter = metric_exporter(target, runtime)?;
@@ -91,30 +89,36 @@ impl Pipeline {
                 let reader = PeriodicReader::builder(exporter).with_interval(settings.metric_interval).build();
                 meters = meters.with_reader(reader);
                 deliveries.push(delivery);
-                metrics = true;
             }
         }
-        let (tracer_provider, meter_provider) = (tracers.build(), meters.build());
+        let this = Self { tracer_provider: tracers.build(), meter_provider: meters.build(), deliveries, runtime };
         // A provider that exports nothing makes nothing: no ids either. An ended one is the SDK's only such.
-        if !traces {
-            let _ = tracer_provider.shutdown();
+        if !this.exports("spans") {
+            let _ = this.tracer_provider.shutdown();
         }
-        if !metrics {
-            let _ = meter_provider.shutdown();
+        if !this.exports("metrics") {
+            let _ = this.meter_provider.shutdown();
         }
-        Ok(Self { tracer_provider, meter_provider, deliveries, runtime })
+        Ok(this)
     }
 
     /// Without an SDK the propagators still pass a caller's context on, as the specification wants it.
-    pub(super) fn set_globals(&self, disabled: bool) {
+    pub(super) fn set_globals(&self) {
         global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
             Box::new(TraceContextPropagator::new()),
             Box::new(BaggagePropagator::new()),
         ]));
-        if !disabled {
+        // A signal that is left out here may well be the application's own affair.
+        if self.exports("metrics") {
             global::set_meter_provider(self.meter_provider.clone());
+        }
+        if self.exports("spans") {
             global::set_tracer_provider(self.tracer_provider.clone());
         }
+    }
+
+    pub(super) fn exports(&self, signal: &str) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.signal() == signal)
     }
 }
 

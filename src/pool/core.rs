@@ -18,71 +18,16 @@ use std::{
 
 use slab::Slab;
 
-use super::key::PoolKey;
+use super::{
+    key::PoolKey,
+    terms::{Checkout, Effect, Lease, Poolable, SlotId, Ticket},
+};
 use crate::{
     config::PoolConfig,
     connection::Protocol,
     error::Error,
     hooks::{CloseReason, ConnOutcome, IdleReturn, WaitCause},
 };
-
-/// A connection as the pool sees it.
-pub(crate) trait Poolable: Sized {
-    /// Whether it can carry a request.
-    fn is_open(&self) -> bool;
-    /// A second handle on it; `None` if it carries one request at a time.
-    fn share(&self) -> Option<Self>;
-}
-
-/// Where a connection stands in the pool. Never valid again once its connection was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SlotId {
-    index: usize,
-    serial: u64,
-}
-
-/// A dial that is under way, or a wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ticket {
-    host: usize,
-    serial: u64,
-}
-
-/// A connection on loan.
-#[derive(Debug)]
-pub(crate) struct Lease<C> {
-    pub(crate) conn: C,
-    pub(crate) slot: SlotId,
-    pub(crate) outcome: ConnOutcome,
-    pub(crate) idle_time: Option<Duration>,
-    /// Which request on the connection this is to be, from 1. Counted here, so that the numbers follow the order of service.
-    pub(crate) number: u64,
-}
-
-/// The answer to a checkout.
-#[derive(Debug)]
-pub(crate) enum Checkout<C> {
-    Ready(Lease<C>),
-    /// Nothing at hand. `dial`: the waiter is to dial.
-    Wait {
-        ticket: Ticket,
-        dial: bool,
-        cause: WaitCause,
-    },
-}
-
-/// What the caller does after its lock is released.
-#[derive(Debug)]
-pub(crate) enum Effect<C, W> {
-    /// The waiter has a connection.
-    Serve(W, Lease<C>),
-    /// The waiter is to dial now; the permit is for `Core::dialed` or `Core::dial_failed`.
-    Dial(W, Ticket),
-    /// The waiter gets no connection.
-    Fail(W, Error),
-    /// The connection is to be closed.
-    Close(C, CloseReason),
-}
 
 pub(crate) struct Core<C, W> {
     config: PoolConfig,
@@ -106,6 +51,8 @@ struct Host<W> {
     undialed: BTreeSet<u64>,
     dialing: usize,
     open: usize,
+    /// HTTP/1 connections whose response is over, and which will be ready in a moment.
+    returning: usize,
     learned: Option<(Protocol, Instant)>,
 }
 
@@ -121,6 +68,8 @@ struct Slot<C> {
     opened: Instant,
     /// Requests that it was handed out for.
     uses: u64,
+    /// Its response is over, and it will be ready in a moment.
+    returning: bool,
     /// The peer takes no more streams.
     draining: bool,
 }
@@ -157,13 +106,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             return Checkout::Ready(lease);
         }
         let serial = self.next_serial();
-        let may_dial = self.may_dial(host, now);
+        let may_dial = self.may_dial(host, self.hosts[host].undialed.len() + 1, now);
         let entry = &mut self.hosts[host];
         entry.waiters.insert(serial, waiter());
         let (dial, cause) = match may_dial {
             Ok(()) => {
                 entry.dialing += 1;
-                (true, WaitCause::Dial)
+                (true, Some(WaitCause::Dial))
             }
             Err(cause) => {
                 entry.undialed.insert(serial);
@@ -211,6 +160,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             idle: None,
             opened: now,
             uses: 0,
+            returning: false,
             draining: false,
         });
         let slot = SlotId { index, serial };
@@ -277,12 +227,26 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.forget_if_empty(ticket.host);
     }
 
+    /// The response on an HTTP/1 connection is over; it will come back in a moment, or be closed.
+    pub(crate) fn returning(&mut self, slot: SlotId) {
+        if self.is_current(slot) && !std::mem::replace(&mut self.slots[slot.index].returning, true) {
+            self.hosts[self.slots[slot.index].host].returning += 1;
+        }
+    }
+
+    fn returned(&mut self, index: usize) {
+        if std::mem::take(&mut self.slots[index].returning) {
+            self.hosts[self.slots[index].host].returning -= 1;
+        }
+    }
+
     /// A request is done with an HTTP/1 connection that can carry another one.
     pub(crate) fn checkin(&mut self, slot: SlotId, conn: C, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
         if !self.is_current(slot) {
             effects.push(Effect::Close(conn, CloseReason::PeerClosed));
             return IdleReturn::Closed(CloseReason::PeerClosed);
         }
+        self.returned(slot.index);
         self.give(slot.index, conn, now, effects)
     }
 
@@ -333,6 +297,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             return;
         }
         self.withdraw(slot.index);
+        self.returned(slot.index);
         let host = self.slots.remove(slot.index).host;
         self.hosts[host].open -= 1;
         self.pump(host, now, effects);
@@ -396,6 +361,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             undialed: BTreeSet::new(),
             dialing: 0,
             open: 0,
+            returning: 0,
             learned: None,
         });
         self.keys.insert(key.clone(), host);
@@ -411,18 +377,22 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.slots.get(slot.index).is_some_and(|entry| entry.serial == slot.serial)
     }
 
-    /// Whether a dial may begin now, or what is to be waited for instead.
-    fn may_dial(&self, host: usize, now: Instant) -> Result<(), WaitCause> {
+    /// Whether the `undialed`th waiter without a dial may dial now, or what is to be waited for instead.
+    fn may_dial(&self, host: usize, undialed: usize, now: Instant) -> Result<(), Option<WaitCause>> {
         let host = &self.hosts[host];
         if !host.shared.is_empty() {
-            return Err(WaitCause::Http2Streams);
+            return Err(Some(WaitCause::Http2Streams));
+        }
+        if host.returning >= undialed {
+            // hyper needs a moment between a body's last byte and its readiness: shorter than any dial.
+            return Err(None);
         }
         let may_share = host.key.https && self.config.may_share && !self.is_http1(host, now);
         if host.dialing > 0 && (may_share || self.config.always_shares) {
-            return Err(WaitCause::OtherDial);
+            return Err(Some(WaitCause::OtherDial));
         }
         match self.config.max_connections_per_host {
-            Some(max) if host.open + host.dialing >= max => Err(WaitCause::HostLimit),
+            Some(max) if host.open + host.dialing >= max => Err(Some(WaitCause::HostLimit)),
             _ => Ok(()),
         }
     }
@@ -609,7 +579,9 @@ impl<C: Poolable, W: Clone> Core<C, W> {
                 effects.push(Effect::Serve(waiter, lease));
             }
         }
-        while self.hosts.get(host).is_some_and(|entry| !entry.undialed.is_empty()) && self.may_dial(host, now).is_ok() {
+        while let Some(undialed @ 1..) = self.hosts.get(host).map(|entry| entry.undialed.len())
+            && self.may_dial(host, undialed, now).is_ok()
+        {
             let entry = &mut self.hosts[host];
             let Some(serial) = entry.undialed.pop_first() else { break };
             // Its dial is told to its own waiter, which stays in the queue.

@@ -8,6 +8,7 @@ mod core;
 mod key;
 #[cfg(test)]
 mod model;
+mod terms;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,10 +17,13 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use self::core::{Checkout, Core, Effect, Ticket};
+use self::{
+    core::Core,
+    terms::{Checkout, Effect, Ticket},
+};
 pub(crate) use self::{
-    core::{Lease, Poolable, SlotId},
     key::PoolKey,
+    terms::{Lease, Poolable, SlotId},
 };
 use crate::{
     clock,
@@ -54,7 +58,7 @@ pub(crate) struct Pool<C: Pooled> {
 /// A connection, or a wait for one.
 pub(crate) enum Checked<C: Pooled> {
     Ready(Lease<C>),
-    Waiting { waiting: Waiting<C>, dial: Option<Permit<C>>, cause: WaitCause },
+    Waiting { waiting: Waiting<C>, dial: Option<Permit<C>>, cause: Option<WaitCause> },
 }
 
 impl<C: Pooled> Pool<C> {
@@ -92,6 +96,11 @@ impl<C: Pooled> Pool<C> {
     /// An HTTP/1 connection that can carry another request.
     pub(crate) fn checkin(self: &Arc<Self>, slot: SlotId, conn: C) -> IdleReturn {
         self.change(|core, effects| core.checkin(slot, conn, clock::now(), effects))
+    }
+
+    /// An HTTP/1 connection will come back in a moment.
+    pub(crate) fn returning(self: &Arc<Self>, slot: SlotId) {
+        self.lock().returning(slot);
     }
 
     /// A stream of an HTTP/2 connection is free.

@@ -13,8 +13,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::{
-    core::{Checkout, Core, Effect, Lease, Poolable, SlotId, Ticket},
+    core::Core,
     key::PoolKey,
+    terms::{Checkout, Effect, Lease, Poolable, SlotId, Ticket},
 };
 use crate::{
     config::PoolConfig,
@@ -48,6 +49,7 @@ enum Step {
     DialFailed(usize),
     DialDropped(usize),
     Return { which: usize, reuse: bool },
+    Returning(usize),
     PeerCloses(usize),
     Closed(usize),
     MaxStreams { which: usize, max: usize },
@@ -66,6 +68,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(Step::DialFailed),
         1 => which.clone().prop_map(Step::DialDropped),
         6 => (which.clone(), prop::bool::weighted(0.8)).prop_map(|(which, reuse)| Step::Return { which, reuse }),
+        2 => which.clone().prop_map(Step::Returning),
         1 => which.clone().prop_map(Step::PeerCloses),
         2 => which.clone().prop_map(Step::Closed),
         1 => (which.clone(), 0_usize..4).prop_map(|(which, max)| Step::MaxStreams { which, max }),
@@ -201,6 +204,12 @@ impl Model {
                 self.core.dial_dropped(ticket, now, &mut effects);
             }
             Step::Return { which, reuse } if which < self.loans.len() => self.give_back(which, reuse, &mut effects),
+            Step::Returning(which) => {
+                if let Some(known) = self.loans.get(which).map(|id| &self.conns[*id]).filter(|known| !known.conn.http2)
+                {
+                    self.core.returning(known.slot);
+                }
+            }
             Step::PeerCloses(which) => {
                 if let Some(known) = self.conns.get(which) {
                     known.conn.open.set(false);
@@ -420,4 +429,20 @@ fn a_closed_connection_under_a_cap_lets_the_next_waiter_dial() {
     model.run(&Step::Return { which: 0, reuse: false });
     model.run(&Step::Closed(0));
     assert_eq!(model.dials.len(), 1);
+}
+
+#[test]
+fn a_connection_that_is_just_coming_back_is_waited_for_and_not_doubled() {
+    let mut model = pool(PoolConfig::default());
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    model.run(&Step::Dialed { which: 0, http2: false });
+    model.run(&Step::Returning(0));
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    assert_eq!((model.dials.len(), model.waiting.len()), (0, 1));
+    // A second one has no such hope.
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    assert_eq!((model.dials.len(), model.waiting.len()), (1, 2));
+    // If it does not come back after all, the first one dials too.
+    model.run(&Step::Closed(0));
+    assert_eq!(model.dials.len(), 2);
 }

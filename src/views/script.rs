@@ -157,7 +157,7 @@ impl Attempt {
         self.recorder.response_done(&ResponseDoneInfo {
             at: self.at(30),
             outcome,
-            status: status.map(|status| StatusCode::from_u16(status).unwrap()),
+            status: status.map(|status| StatusCode::from_u16(status).expect("a status")),
             version: status.map(|_| Version::HTTP_11),
             headers: None,
             first_byte: status.map(|_| self.at(20)),

@@ -1,0 +1,59 @@
+//! A process whose telemetry is global, with the guard's layer under every span and event at TRACE: what is exported is
+//! the application's and the requests', and never the exporting.
+
+#[path = "it/support/mod.rs"]
+#[allow(dead_code, reason = "the kit is shared with the other test binary")]
+mod support;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use httptrace::{
+    Client,
+    otlp::{self, Protocol},
+};
+use tracing::Instrument;
+use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
+
+use self::support::{collector::Collector, origin::Origin};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_children_of_tracing_spans_and_exports_are_not_traced() {
+    let collector = Collector::grpc();
+    let guard = otlp::builder().endpoint(collector.endpoint()).protocol(Protocol::Grpc).init().expect("telemetry");
+    tracing_subscriber::registry().with(guard.layer()).init();
+    let origin = Origin::plain().serve(async |request: Request<_>| {
+        let parent =
+            request.headers().get("traceparent").map_or(Bytes::new(), |value| Bytes::from(value.as_bytes().to_vec()));
+        Response::new(Full::new(parent))
+    });
+    let client = Client::new();
+    let work = tracing::info_span!("work");
+    let sent = async {
+        let response = client.get(origin.url("/")).await.expect("a response");
+        response.into_body().collect().await.expect("a body").to_bytes()
+    };
+    let seen = sent.instrument(work.clone()).await;
+    drop(work);
+    drop(client);
+    // Each flush is an export, and each export would be traced if it were not kept out.
+    for _ in 0..3 {
+        let provider = guard.tracer_provider().clone();
+        tokio::task::spawn_blocking(move || provider.force_flush()).await.expect("a wait").expect("a flush");
+    }
+    let ended = tokio::task::spawn_blocking(move || guard.shutdown()).await.expect("an end");
+    assert!(ended.is_complete(), "{ended}");
+    let spans = collector.spans(ended.exported_spans as usize).await;
+    let named = |name: &str| {
+        let found: Vec<_> = spans.iter().filter(|span| span.name == name).collect();
+        assert_eq!(found.len(), 1, "one {name} in {:?}", spans.iter().map(|span| &span.name).collect::<Vec<_>>());
+        found[0]
+    };
+    let (work, client) = (named("work"), named("GET"));
+    assert_eq!(client.parent_span_id, work.span_id);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(seen, format!("00-{}-{}-01", hex(&client.trace_id), hex(&client.span_id)));
+    let own = ["work", "GET", "get-connection", "connect", "request-write", "response-wait", "response-read"];
+    assert_eq!(spans.len(), own.len());
+    own.iter().for_each(|name| assert!(!named(name).trace_id.is_empty()));
+}
