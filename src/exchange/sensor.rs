@@ -155,6 +155,9 @@ impl Sensor {
             Scanner::Http1 { matched, head_due, head_of } => {
                 let Some(current) = self.wire.current() else { return };
                 current.touched();
+                if !current.is_watched() {
+                    return;
+                }
                 if !head_of.as_ref().is_some_and(|exchange| Arc::ptr_eq(exchange, &current)) {
                     (*matched, *head_due, *head_of) = (0, false, Some(current));
                 }
@@ -208,8 +211,7 @@ impl Sensor {
         if let Scanner::Http1 { .. } = self.protocol
             && !self.transport.holds_back()
             && let Some(exchange) = self.wire.current()
-            && exchange.is_body_over()
-            && exchange.marks().touched
+            && exchange.is_all_given()
         {
             exchange.wrote_request(self.transport.last_write());
         }
@@ -291,7 +293,7 @@ fn told_in(wire: &Wire, fact: Fact, at: Option<Instant>) {
             if let Some(exchange) = wire.stream(stream) {
                 exchange.read(at);
                 // It stays known until the request's side is over too.
-                if exchange.marks().wrote_request {
+                if exchange.is_request_written() {
                     wire.forget(stream);
                 }
                 exchange.response_over();

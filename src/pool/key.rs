@@ -54,6 +54,11 @@ impl PoolKey {
         Ok(Self { https, port, authority, start, end })
     }
 
+    /// Whether the URL has credentials.
+    pub(crate) fn has_userinfo(&self) -> bool {
+        self.start > 0
+    }
+
     fn bracketed_host(&self) -> &str {
         &self.authority.as_str()[usize::from(self.start)..usize::from(self.end)]
     }
