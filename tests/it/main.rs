@@ -3,6 +3,7 @@
 mod failures;
 mod otlp;
 mod rules;
+mod spans;
 mod stories;
 mod support;
 mod support_selftest;
