@@ -31,7 +31,7 @@ pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protoc
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
             if !head.headers.contains_key(HOST)
-                && let Ok(host) = HeaderValue::from_str(&key.host_field())
+                && let Ok(host) = HeaderValue::from_str(key.host_field())
             {
                 head.headers.insert(HOST, host);
             }
