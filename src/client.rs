@@ -114,7 +114,8 @@ impl Client {
     {
         let (head, body) = request.into_parts();
         match Call::start(&self.inner, head, Payload::new(body)) {
-            Ok(call) => ResponseFuture(Box::pin(call.run())),
+            // By reference: a method that took the call would hold it twice, and both are moved into the box.
+            Ok(mut call) => ResponseFuture(Box::pin(async move { call.run().await })),
             Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(error)))),
         }
     }
@@ -252,7 +253,7 @@ impl Call {
         Ok(Self { inner: Arc::clone(inner), key, head, payload, deadline, attempt, retries: 0 })
     }
 
-    async fn run(mut self) -> Result<Response<ResponseBody>, Error> {
+    async fn run(&mut self) -> Result<Response<ResponseBody>, Error> {
         let mut fresh = false;
         loop {
             let (lease, cause) = match self.connection(fresh).await {

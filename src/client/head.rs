@@ -4,13 +4,16 @@ use http::{
     HeaderValue, Method, Uri, Version,
     header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     request::Parts,
+    uri::PathAndQuery,
 };
 
 use crate::{connection::Protocol, exchange::Payload, pool::PoolKey};
 
 /// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
 pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) -> Parts {
-    if let Some(authorization) = credentials(&head) {
+    if key.has_credentials()
+        && let Some(authorization) = credentials(&head)
+    {
         head.headers.insert(AUTHORIZATION, authorization);
     }
     let size = payload.size_hint().exact();
@@ -25,8 +28,10 @@ pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protoc
         }
         Some(_) | None => {}
     }
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = if path.is_empty() { "/" } else { path };
+    let path = match head.uri.path_and_query() {
+        Some(path) if !path.as_str().is_empty() => path.clone(),
+        _ => PathAndQuery::from_static("/"),
+    };
     match protocol {
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
@@ -35,10 +40,8 @@ pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protoc
             {
                 head.headers.insert(HOST, host);
             }
-            if head.method != Method::CONNECT
-                && let Ok(uri) = path.parse()
-            {
-                head.uri = uri;
+            if head.method != Method::CONNECT {
+                head.uri = Uri::from(path);
             }
         }
         Protocol::Http2 => {

@@ -111,8 +111,9 @@ impl Exchange {
     }
 
     /// HTTP/1: whether all of the request has been handed over, so that the next flush completes it.
-    pub(crate) fn is_body_over(&self) -> bool {
-        self.lock().body_over
+    pub(crate) fn is_handed_over(&self) -> bool {
+        let marks = self.lock();
+        marks.body_over && marks.touched
     }
 
     /// The socket accepted the last byte of the head.
