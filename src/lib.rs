@@ -1,4 +1,57 @@
 //! Where did the time of that request go? Go's `net/http/httptrace` for Rust, wired to OpenTelemetry.
+//!
+//! [`Client`] is a pooled HTTP/1.1 and HTTP/2 client on [`hyper::client::conn`]. Every step of a request calls a hook of
+//! [`ClientTrace`]; the hooks are folded into one [`Timeline`] per attempt, and from it come spans, metrics and waterfalls.
+//!
+//! ```no_run
+//! use http_body_util::BodyExt as _;
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), httptrace::BoxError> {
+//!     # #[cfg(feature = "otlp")]
+//!     let _telemetry = httptrace::otlp::init()?; // reads OTEL_*; flushes when dropped
+//!     let client = httptrace::Client::new();
+//!     let response = client.get("https://example.com/".parse()?).await?;
+//!     println!("{} bytes", response.into_body().collect().await?.to_bytes().len());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`hooks`] | the hooks, when each fires, and what it is told |
+//! | [`timeline`] | the record of an attempt, and who reports it |
+//! | [`connection`] | the facts of a connection: addresses, TLS, protocol |
+//! | [`dial`] | looking up names in your own way |
+//! | [`views`] | spans, metrics, waterfalls, made from records |
+//! | `otlp` | providers that export over OTLP, from the `OTEL_*` environment |
+//! | [`clock`] | wall time for the records' monotonic moments |
+//!
+//! `ARCHITECTURE.md` follows a request through all of it.
+//!
+//! # Cancel safety
+//!
+//! Dropping a [`ResponseFuture`] or a [`ResponseBody`] is always safe, and always told: what was started is done, as
+//! `canceled` or `dropped`. On HTTP/1 the connection is closed, unless little is left of a response's body; on HTTP/2 the
+//! stream is reset. A dial goes on without its request, at most for the connect timeout, and its connection serves others.
+//!
+//! # Stability
+//!
+//! The names of hooks, spans, attributes, metrics and JSON fields are the interface. Info types, records and enums may get
+//! new fields and variants; they are `#[non_exhaustive]`. The OpenTelemetry crates are part of the public API: a new minor
+//! version of theirs is a breaking release of this one. `Debug` texts and error messages may change at any time.
+//!
+//! # Features
+//!
+//! | feature | adds | default |
+//! |---|---|---|
+//! | `otel` | spans and metrics through the OpenTelemetry API | yes |
+//! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
+//! | `cli` | the `httptrace` command | no |
+//!
+//! The hooks, the records and the waterfall need none of them. Features only add; none changes what is sent.
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

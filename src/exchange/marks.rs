@@ -5,12 +5,14 @@
 //! lock.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
 use http::{HeaderMap, Method, StatusCode, Uri};
+use hyper::body::Incoming;
 
+use super::failure::BodyError;
 use crate::{
     clock,
     connection::Protocol,
@@ -25,6 +27,9 @@ pub(crate) struct Exchange {
     marks: Mutex<Marks>,
     fields: Option<Box<Fields>>,
     on_free: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    body_error: OnceLock<BodyError>,
+    /// A response body without bytes, kept until its stream has ended.
+    parked: Mutex<Option<Incoming>>,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -69,7 +74,14 @@ pub(crate) struct Marks {
 
 impl Exchange {
     pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>) -> Self {
-        Self { hooks, marks: Mutex::default(), fields, on_free: Mutex::default() }
+        Self {
+            hooks,
+            marks: Mutex::default(),
+            fields,
+            on_free: Mutex::default(),
+            body_error: OnceLock::new(),
+            parked: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Marks> {
@@ -104,6 +116,15 @@ impl Exchange {
     pub(crate) fn body_bytes(&self, bytes: usize) {
         let mut marks = self.lock();
         *marks.body_bytes.get_or_insert(0) += bytes as u64;
+    }
+
+    /// The application's body failed.
+    pub(super) fn body_failed(&self, error: BodyError) {
+        let _ = self.body_error.set(error);
+    }
+
+    pub(super) fn body_error(&self) -> Option<BodyError> {
+        self.body_error.get().cloned()
     }
 
     pub(crate) fn body_over(&self) {
@@ -241,6 +262,11 @@ impl Exchange {
         self.side_over(|_| {});
     }
 
+    /// Keeps a body that has no bytes until its stream has ended.
+    pub(super) fn park(&self, body: Incoming) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+    }
+
     pub(crate) fn is_consumed(&self) -> bool {
         self.lock().consumed
     }
@@ -252,6 +278,7 @@ impl Exchange {
             marks.request_over && marks.response_over && marks.consumed
         };
         if free {
+            drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner).take());
             let free = self.on_free.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(free) = free {
                 free();

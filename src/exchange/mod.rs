@@ -21,7 +21,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
@@ -276,7 +276,7 @@ pub(crate) async fn send(
     (response, owed): (emit::Response, emit::Return),
     deadline: Option<Instant>,
 ) -> Result<(Response<Incoming>, Ending), Failed> {
-    let is_connect = request.method() == Method::CONNECT;
+    let (is_connect, is_head) = (request.method() == Method::CONNECT, request.method() == Method::HEAD);
     // Kept for the decision after the response; asking for the close is rare.
     let asked_to_close = body::asks_to_close(request.headers());
     let shared = Arc::clone(conn.shared());
@@ -297,6 +297,7 @@ pub(crate) async fn send(
             exchange.head_read();
             ending.status = Some(response.status());
             ending.version = Some(response.version());
+            ending.bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
             if response.version() < Version::HTTP_2 {
                 let none = http::HeaderMap::new();
                 let reason = must_close(&none, response.status(), response.version(), response.headers(), is_connect);

@@ -1,0 +1,100 @@
+//! Every example runs offline, ends by itself, and prints what it promises.
+
+use std::process::Command;
+
+fn example(name: &str) -> Command {
+    // `cargo test` builds the examples into a folder beside this test's own.
+    let mut folder = std::env::current_exe().expect("a path").parent().expect("deps").to_path_buf();
+    folder.pop();
+    let path = folder.join("examples").join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    assert!(path.exists(), "{} is missing: run `cargo test` or `cargo build --examples`", path.display());
+    let mut command = Command::new(path);
+    for name in ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn output(name: &str) -> String {
+    // A port that nobody listens on: no collector, whatever runs on this machine.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let mut command = example(name);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{closed}"));
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn hooks_prints_them_in_order_and_the_reuse() {
+    let out = output("hooks");
+    let names: Vec<_> = out.lines().filter_map(|line| line.split('(').next()).filter(|name| !name.is_empty()).collect();
+    let told =
+        ["WroteHeaderField", "WroteHeaders", "WroteRequest", "GotFirstResponseByte", "ResponseDone", "PutIdleConn"];
+    let cold = ["GetConn", "DNSStart", "DNSDone", "ConnectStart", "ConnectDone", "GotConn"];
+    assert_eq!(names, [&cold[..], &told, &["GetConn", "GotConn"], &told].concat(), "{out}");
+    assert!(out.contains("GotConn({reused:false was_idle:false idle_time:0ns})"), "{out}");
+    assert!(out.contains("GotConn({reused:true was_idle:true idle_time:"), "{out}");
+    assert!(out.lines().all(|line| line.is_empty() || line.ends_with(" ms")), "{out}");
+}
+
+#[test]
+fn redirects_tells_each_hop_on_both_protocols() {
+    let out = output("redirects");
+    for (protocol, hops) in out.split("HTTP/").skip(1).map(|part| part.split_once('\n').expect("hops")) {
+        let said: Vec<_> = hops.lines().map(|line| line.rsplit('/').next().expect("a path")).collect();
+        assert_eq!(said, ["old? false", "new? true"], "HTTP/{protocol}\n{out}");
+    }
+    assert_eq!(out.lines().count(), 6, "{out}");
+}
+
+#[test]
+fn stacked_calls_the_newer_trace_first() {
+    let out = output("stacked");
+    let said: Vec<_> = out.lines().map(|line| line.split_inclusive(": ").take(2).collect::<String>()).collect();
+    let asked = ["a trace on the request? false", "a trace on the request? true"];
+    assert_eq!(said[..2], asked, "{out}");
+    assert_eq!(
+        said[2..],
+        ["newer: DNS info: ", "older: DNS info: ", "newer: got conn: ", "older: got conn: "],
+        "{out}"
+    );
+}
+
+#[test]
+fn tower_prints_status_and_body() {
+    assert_eq!(output("tower"), "200 OK\nhello\n");
+}
+
+#[test]
+fn tracing_sends_the_trace_of_its_log_line() {
+    let out = output("tracing");
+    let id = out.split("trace_id=").nth(1).and_then(|rest| rest.get(..32)).expect("an id in the log line");
+    assert!(out.contains(&format!("traceparent: 00-{id}-")), "{out}");
+}
+
+#[test]
+fn quickstart_draws_every_phase_from_the_spans_that_the_collector_received() {
+    let output = example("quickstart").output().expect("it runs");
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{err}");
+    let phases = ["get-connection", "dns", "connect", "tls", "request-write", "response-wait", "response-read"];
+    for said in
+        phases.into_iter().chain(["first-byte", "idle-return", "connection_refused", "shared connection", "3 of 5"])
+    {
+        assert!(out.contains(said), "{said} is missing in\n{out}");
+    }
+    assert!(!out.contains('\u{1b}'), "no colours in a pipe");
+    let widest = out.lines().map(|line| line.chars().count()).max();
+    assert!(widest <= Some(80), "a line of {widest:?} columns");
+}
+
+#[test]
+fn quickstart_without_a_collector_draws_nothing_and_fails() {
+    let output = example("quickstart").arg("--no-collector").output().expect("it runs");
+    assert!(!output.status.success());
+    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("received no spans"), "{said}");
+}
