@@ -28,7 +28,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, Uri, Version, request::Parts};
 use http_body::Body;
 
-use self::{attempt::Attempt, dialing::Dial, head::prepared};
+use self::{attempt::Attempt, dialing::Dial, head::prepare};
 use crate::{
     builder::ClientBuilder,
     clock,
@@ -114,8 +114,7 @@ impl Client {
     {
         let (head, body) = request.into_parts();
         match Call::start(&self.inner, head, Payload::new(body)) {
-            // By reference: a method that took the call would hold it twice, and both are moved into the box.
-            Ok(mut call) => ResponseFuture(Box::pin(async move { call.run().await })),
+            Ok(call) => ResponseFuture(Box::pin(Box::new(call).run())),
             Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(error)))),
         }
     }
@@ -226,8 +225,10 @@ impl Drop for Inner {
 struct Call {
     inner: Arc<Inner>,
     key: PoolKey,
-    head: Parts,
+    /// Gone while the request is on the wire.
+    head: Option<Parts>,
     payload: Payload,
+    spare: Option<Spare>,
     deadline: Option<Instant>,
     attempt: Attempt,
     retries: u32,
@@ -250,10 +251,12 @@ impl Call {
         }
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
-        Ok(Self { inner: Arc::clone(inner), key, head, payload, deadline, attempt, retries: 0 })
+        let (inner, head) = (Arc::clone(inner), Some(head));
+        Ok(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 })
     }
 
-    async fn run(&mut self) -> Result<Response<ResponseBody>, Error> {
+    /// Boxed: a call is moved once, and its parts stay where they are.
+    async fn run(mut self: Box<Self>) -> Result<Response<ResponseBody>, Error> {
         let mut fresh = false;
         loop {
             let (lease, cause) = match self.connection(fresh).await {
@@ -265,11 +268,11 @@ impl Call {
                     return Err(error);
                 }
             };
-            let (failed, spare) = match self.exchange(lease, cause).await {
+            let failed = match self.exchange(lease, cause).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            let reason = self.next(failed, spare)?;
+            let reason = self.next(*failed)?;
             fresh = reason == RetryReason::StaleConnection;
             self.back_off(reason).await?;
         }
@@ -357,13 +360,14 @@ impl Call {
         &mut self,
         lease: Lease<Conn>,
         wait: Option<WaitCause>,
-    ) -> Result<Response<ResponseBody>, (Failed, Option<Spare>)> {
+    ) -> Result<Response<ResponseBody>, Box<Failed>> {
         let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
         conn.count_request();
         let used = request_number > 1 || outcome == ConnOutcome::Idle;
-        let spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
-            head: self.head.clone(),
+        let Some(mut head) = self.head.take() else { unreachable!("an attempt begins with its head") };
+        self.spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
+            head: head.clone(),
             payload: self.payload.replay(),
             used,
         });
@@ -380,9 +384,8 @@ impl Call {
             request_number,
             wait,
         });
-        let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
-        let head = prepared(head, &payload, &self.key, shared.info.protocol);
+        prepare(&mut head, &payload, &self.key, shared.info.protocol);
         let exchange = self.attempt.exchange(&head, shared.info.protocol);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared);
         let mut request = Request::from_parts(head, body);
@@ -401,7 +404,7 @@ impl Call {
                 }
                 Ok(response)
             }
-            Err(failed) => Err((failed, spare)),
+            Err(failed) => Err(failed),
         }
     }
 
@@ -410,9 +413,9 @@ impl Call {
     /// # Errors
     ///
     /// The failed attempt's error, if none may.
-    fn next(&mut self, failed: Failed, spare: Option<Spare>) -> Result<RetryReason, Error> {
+    fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
         let Failed { error, unsent, refused, touched, answered } = failed;
-        let Some(Spare { mut head, payload, used }) = spare else { return Err(error) };
+        let Some(Spare { mut head, payload, used }) = self.spare.take() else { return Err(error) };
         let reason = match refused {
             Some(reason) if self.retries < MAX_REFUSED => reason,
             Some(_) => return Err(error),
@@ -432,7 +435,7 @@ impl Call {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
         }
         self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some(&self.attempt));
-        (self.head, self.payload) = (head, payload);
+        (self.head, self.payload) = (Some(head), payload);
         Ok(reason)
     }
 

@@ -364,7 +364,6 @@ impl fmt::Debug for ResponseBody {
 
 /// Whether the connection can't be used after this response (RFC 9112 §9.3), and why.
 pub(crate) fn must_close(
-    request_headers: &HeaderMap,
     status: StatusCode,
     version: Version,
     headers: &HeaderMap,
@@ -374,7 +373,7 @@ pub(crate) fn must_close(
         Some(CloseReason::Upgraded)
     } else if version < Version::HTTP_11 {
         Some(CloseReason::Http10)
-    } else if asks_to_close(request_headers) || asks_to_close(headers) {
+    } else if asks_to_close(headers) {
         Some(CloseReason::ConnectionClose)
     } else {
         None
@@ -382,9 +381,10 @@ pub(crate) fn must_close(
 }
 
 pub(crate) fn asks_to_close(headers: &HeaderMap) -> bool {
-    // Most heads say nothing, and looking is cheaper than making an iterator over nothing.
-    headers.contains_key(http::header::CONNECTION)
-        && headers.get_all(http::header::CONNECTION).iter().any(|value| {
-            value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close")))
-        })
+    if !headers.contains_key(http::header::CONNECTION) {
+        return false;
+    }
+    headers.get_all(http::header::CONNECTION).iter().any(|value| {
+        value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close")))
+    })
 }

@@ -131,10 +131,14 @@ impl Exchange {
         self.lock().body_over = true;
     }
 
-    /// HTTP/1: whether all of the request has been handed over, so that the next flush completes it.
-    pub(crate) fn is_handed_over(&self) -> bool {
+    /// HTTP/1: whether all of the request has been handed over and begun to pass, so that a flush completes it.
+    pub(crate) fn is_all_given(&self) -> bool {
         let marks = self.lock();
-        marks.body_over && marks.touched
+        marks.body_over && marks.touched && !marks.wrote_request
+    }
+
+    pub(crate) fn is_request_written(&self) -> bool {
+        self.lock().wrote_request
     }
 
     /// The socket accepted the last byte of the head.

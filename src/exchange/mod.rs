@@ -275,7 +275,7 @@ pub(crate) async fn send(
     exchange: Arc<Exchange>,
     (response, owed): (emit::Response, emit::Return),
     deadline: Option<Instant>,
-) -> Result<(Response<Incoming>, Ending), Failed> {
+) -> Result<(Response<Incoming>, Ending), Box<Failed>> {
     let (is_connect, is_head) = (request.method() == Method::CONNECT, request.method() == Method::HEAD);
     // Kept for the decision after the response; asking for the close is rare.
     let asked_to_close = body::asks_to_close(request.headers());
@@ -299,8 +299,7 @@ pub(crate) async fn send(
             ending.version = Some(response.version());
             ending.bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
             if response.version() < Version::HTTP_2 {
-                let none = http::HeaderMap::new();
-                let reason = must_close(&none, response.status(), response.version(), response.headers(), is_connect);
+                let reason = must_close(response.status(), response.version(), response.headers(), is_connect);
                 ending.close = reason.or(asked_to_close.then_some(CloseReason::ConnectionClose));
                 if let Some(reason) = ending.close {
                     // Said now: the peer may close before the body is read.
@@ -319,7 +318,7 @@ pub(crate) async fn send(
     };
     let marks = exchange.marks();
     ending.failed(&error, 0);
-    Err(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte })
+    Err(Box::new(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte }))
 }
 
 /// `None` once the deadline has passed.
@@ -341,13 +340,13 @@ impl Loan {
                     drop(sender);
                     owed.done(IdleReturn::Closed(reason));
                 }
-                After::Reuse if sender.is_ready() && exchange.marks().wrote_request => {
+                After::Reuse if sender.is_ready() && exchange.is_request_written() => {
                     shared.wire.leave(exchange);
                     let home = Arc::clone(&shared);
                     owed.done(home.home().checkin(Conn::Http1 { sender, shared }));
                 }
                 After::Reuse => {
-                    if exchange.marks().wrote_request {
+                    if exchange.is_request_written() {
                         shared.home().returning();
                     }
                     leave(&shared, Returning::new(sender, owed, exchange, None));

@@ -220,7 +220,7 @@ impl Sensor {
         if let Scanner::Http1 { .. } = self.protocol
             && !self.transport.holds_back()
             && let Some(exchange) = self.wire.current()
-            && exchange.is_handed_over()
+            && exchange.is_all_given()
         {
             exchange.wrote_request(self.transport.last_write());
         }
@@ -302,7 +302,7 @@ fn told_in(wire: &Wire, fact: Fact, at: Option<Instant>) {
             if let Some(exchange) = wire.stream(stream) {
                 exchange.read(at);
                 // It stays known until the request's side is over too.
-                if exchange.marks().wrote_request {
+                if exchange.is_request_written() {
                     wire.forget(stream);
                 }
                 exchange.response_over();

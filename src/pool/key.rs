@@ -60,8 +60,8 @@ impl PoolKey {
         Ok(Self { https, port, authority, start, end })
     }
 
-    /// Whether the URI carries a user or a password.
-    pub(crate) fn has_credentials(&self) -> bool {
+    /// Whether the URL has credentials.
+    pub(crate) fn has_userinfo(&self) -> bool {
         self.start > 0
     }
 
