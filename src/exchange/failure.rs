@@ -96,7 +96,7 @@ pub(super) fn close_reason(error: &Error) -> CloseReason {
 pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
     let Err(error) = result else { return CloseReason::PeerClosed };
     if let Some(h2) = find::<h2::Error>(error) {
-        return if h2.is_go_away() {
+        return if h2.is_go_away() && h2.is_remote() {
             CloseReason::GoAway
         } else if h2.is_io() {
             CloseReason::IoError

@@ -358,10 +358,13 @@ impl Loan {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
                 exchange.when_free(Box::new(move || {
-                    let outcome = match shared.home().stream_ended() {
-                        IdleReturn::Closed(reason) => IdleReturn::Closed(shared.closing(reason)),
-                        other => other,
+                    // A stream that ends with its connection goes nowhere.
+                    let outcome = if shared.desk().ended {
+                        IdleReturn::Closed(shared.closing(CloseReason::PeerClosed))
+                    } else {
+                        shared.home().stream_ended()
                     };
+                    let outcome = outcome.reason().map_or(outcome, |reason| IdleReturn::Closed(shared.closing(reason)));
                     owed.done(outcome);
                 }));
             }
