@@ -114,7 +114,7 @@ impl Client {
     {
         let (head, body) = request.into_parts();
         match Call::start(&self.inner, head, Payload::new(body)) {
-            Ok(call) => ResponseFuture(Box::pin(Box::new(call).run())),
+            Ok(call) => ResponseFuture(Box::pin(call.run())),
             Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(error)))),
         }
     }
@@ -244,7 +244,7 @@ struct Spare {
 
 impl Call {
     /// The attempt begins: here, in the caller's context.
-    fn start(inner: &Arc<Inner>, mut head: Parts, payload: Payload) -> Result<Self, Error> {
+    fn start(inner: &Arc<Inner>, mut head: Parts, payload: Payload) -> Result<Box<Self>, Error> {
         let key = PoolKey::from_uri(&head.uri)?;
         if head.method == Method::CONNECT && payload.size_hint().exact() != Some(0) {
             return Err(Error::invalid("a CONNECT request can't have a body"));
@@ -252,7 +252,7 @@ impl Call {
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let (inner, head) = (Arc::clone(inner), Some(head));
-        Ok(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 })
+        Ok(Box::new(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 }))
     }
 
     /// Boxed: a call is moved once, and its parts stay where they are.
@@ -395,17 +395,11 @@ impl Call {
                 exchange.informational(response.status(), response.headers());
             });
         }
-        match exchange::send(conn, request, exchange, guards, self.deadline).await {
-            Ok((response, ending)) => {
-                let timer = self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
-                let mut response = response.map(|incoming| ResponseBody::new(incoming, ending, timer));
-                if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
-                    response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
-                }
-                Ok(response)
-            }
-            Err(failed) => Err(failed),
+        let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;
+        if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
+            response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
         }
+        Ok(response)
     }
 
     /// Whether another attempt may follow (RFC 9110 §9.2.2, RFC 9113 §8.7), and makes ready for it.

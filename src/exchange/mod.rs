@@ -275,7 +275,7 @@ pub(crate) async fn send(
     exchange: Arc<Exchange>,
     (response, owed): (emit::Response, emit::Return),
     deadline: Option<Instant>,
-) -> Result<(Response<Incoming>, Ending), Box<Failed>> {
+) -> Result<Response<ResponseBody>, Box<Failed>> {
     let (is_connect, is_head) = (request.method() == Method::CONNECT, request.method() == Method::HEAD);
     // Kept for the decision after the response; asking for the close is rare.
     let asked_to_close = body::asks_to_close(request.headers());
@@ -306,7 +306,8 @@ pub(crate) async fn send(
                     shared.closing(reason);
                 }
             }
-            return Ok((response, ending));
+            let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+            return Ok(response.map(|incoming| ResponseBody::new(incoming, ending, timer)));
         }
         Some(Err(mut failed)) => {
             let unsent = failed.take_message().map(|request| request.into_body().into_payload());

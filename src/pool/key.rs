@@ -35,7 +35,13 @@ impl PoolKey {
         let authority = uri.authority().ok_or_else(|| Error::invalid("the URL has no host"))?.clone();
         let text = authority.as_str();
         let start = text.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
-        let end = start + authority.host().len();
+        // `Authority` has been checked: what follows an address in brackets, or a name, is the port.
+        let host = text[start..].bytes();
+        let end = match text.as_bytes().get(start) {
+            Some(b'[') => host.take_while(|byte| *byte != b']').count() + 1,
+            _ => host.take_while(|byte| *byte != b':').count(),
+        };
+        let end = (start + end).min(text.len());
         if start == end {
             return Err(Error::invalid("the URL has no host"));
         }

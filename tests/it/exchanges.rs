@@ -112,7 +112,7 @@ async fn a_failing_request_body_fails_the_request_and_says_so() {
     for (origin, traced) in both(|origin| origin.serve(echo)) {
         let parts = [Ok(Frame::data(Bytes::from_static(b"half"))), Err("the disk is gone")];
         let mut parts = parts.into_iter();
-        let body = StreamBody::new(futures_of(move || parts.next()));
+        let body = StreamBody::new(stream_of(move || parts.next()));
         let request = Request::post(origin.url("/")).body(body).expect("a request");
         let error = match within("an end", traced.client.request(request)).await {
             Err(error) => error,
@@ -125,8 +125,8 @@ async fn a_failing_request_body_fails_the_request_and_says_so() {
 }
 
 /// A stream out of a closure.
-fn futures_of<T>(mut next: impl FnMut() -> Option<T> + Unpin) -> impl tokio_stream::Stream<Item = T> {
-    tokio_stream::iter(std::iter::from_fn(move || next()))
+fn stream_of<T>(next: impl FnMut() -> Option<T> + Unpin) -> impl tokio_stream::Stream<Item = T> {
+    tokio_stream::iter(std::iter::from_fn(next))
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ mod exchanges;
 mod failures;
 mod otlp;
 mod rules;
+mod spans;
 mod stories;
 mod support;
 mod support_selftest;

@@ -10,12 +10,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
+use http::{Request, Response, request::Parts};
+use http_body_util::{BodyExt, Channel, Full};
 use httptrace::{
     Client, ClientTrace, Timeline,
+    clock::TimeAnchor,
     hooks::{self, GotConnInfo, PutIdleConnInfo},
+    timeline::{DialOutcome, DialRecord, PendingDial, Report, Reporter, RequestInfo},
 };
+use tokio::sync::watch;
 
 use crate::support::{
     client::{Traced, read},
@@ -23,7 +26,7 @@ use crate::support::{
     gate::Gate,
     origin::{Origin, Refusing},
     script::{
-        Step::{AwaitClose, Gate as AtGate, Read, ReadHead, Reset, Stall},
+        Step::{AwaitClose, Gate as AtGate, Read, ReadHead, Reset},
         write,
     },
     timeline::ExpectedTimeline,
@@ -171,6 +174,29 @@ async fn rule_3_wrote_request_waits_until_the_socket_took_the_last_byte() {
 }
 
 #[tokio::test]
+async fn rule_3_a_flush_in_the_middle_of_a_body_is_not_its_end() {
+    for origin in [Origin::plain(), Origin::tls_with_alpn(&["http/1.1"])] {
+        let first = b"3\r\none\r\n".len();
+        let rest = b"3\r\ntwo\r\n0\r\n\r\n".len();
+        let origin = origin.script([ReadHead, Read(first), AtGate("middle"), Read(rest), write(OK), AwaitClose]);
+        let traced = Traced::new(origin.client_builder());
+        let (mut frames, body) = Channel::<Bytes>::new(2);
+        let request = Request::post(origin.url("/")).body(body).expect("a request");
+        let response = tokio::spawn(traced.client.request(request));
+        within("room", frames.send_data(Bytes::from_static(b"one"))).await.expect("a reader");
+        within("the first frame at the origin", origin.gate("middle").reached()).await;
+        traced.log.wait_for("wrote_headers", 1).await;
+        assert_eq!(traced.log.count("wrote_request"), 0, "half of the body was not even made\n{}", traced.log);
+        origin.gate("middle").open();
+        within("room", frames.send_data(Bytes::from_static(b"two"))).await.expect("a reader");
+        drop(frames);
+        read(response.await.expect("no panic").expect("a response")).await.expect("a body");
+        traced.log.settled().await.assert_paired();
+        assert_eq!(traced.log.details("wrote_request"), ["Some(6) "]);
+    }
+}
+
+#[tokio::test]
 async fn rule_3_the_first_byte_is_told_before_the_head_is_whole() {
     let origin = Origin::plain().script([ReadHead, write("H"), AtGate("rest"), write(&OK[1..]), AwaitClose]);
     let traced = Traced::new(origin.client_builder());
@@ -220,7 +246,7 @@ async fn rule_3_an_http2_connection_is_back_only_when_its_stream_is_free() {
 
 #[tokio::test]
 async fn rule_4_every_return_tells_its_outcome() {
-    let big = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{}", "x".repeat(600_000));
+    let big = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{}", "x".repeat(1_000_000));
     let cases = [
         ("pooled", vec![ReadHead, write(OK), AwaitClose]),
         (
@@ -228,7 +254,7 @@ async fn rule_4_every_return_tells_its_outcome() {
             vec![ReadHead, write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")],
         ),
         ("closed http_1_0", vec![ReadHead, write("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"), AwaitClose]),
-        ("closed body_incomplete", vec![ReadHead, write(big), Stall]),
+        ("closed body_incomplete", vec![ReadHead, write(big), AwaitClose]),
         ("closed peer_closed", vec![ReadHead]),
         (
             "closed io_error",
@@ -423,30 +449,67 @@ fn facts(timeline: &Timeline) -> (&'static str, bool, bool, u64) {
     (used.outcome.as_str(), used.reused(), used.was_idle(), used.request_number)
 }
 
+/// Tells when a dial without its request has come to its end, and to which.
+#[derive(Clone, Default)]
+struct Dials(watch::Sender<Option<DialOutcome>>);
+
+impl Reporter for Dials {
+    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl Report for Dials {
+    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        None
+    }
+
+    fn background_dial(&self, _: &DialRecord) -> Option<PendingDial> {
+        let told = self.0.clone();
+        Some(PendingDial { trace: None, finish: Box::new(move |outcome| _ = told.send_replace(Some(outcome))) })
+    }
+
+    fn finished(&self, _: &Timeline) {}
+}
+
 #[tokio::test]
 async fn rule_8_the_first_use_of_a_connection_that_another_dialled_is_no_reuse() {
-    let gate = Gate::new();
-    let origin = Origin::plain().serve(hello);
-    let resolver = FakeResolver::new().local("slow.test").hold("slow.test", &gate);
-    let traced = Traced::new(Client::builder().resolver(Arc::new(resolver)));
-    let uri: http::Uri = format!("http://slow.test:{}/", origin.addr().port()).parse().expect("a URI");
-    let given_up = tokio::spawn(traced.get(uri.clone()));
-    gate.reached().await;
-    given_up.abort();
-    traced.log.wait_for("get_conn_failed", 1).await;
-    gate.open();
-    traced.log.wait_for("connect_done", 1).await;
-    // The connection is pooled by the dial's task; until then the next request waits for it, or dials.
-    within("the connection at the origin", origin.until("a connection", |record| !record.connections.is_empty())).await;
-    while traced.log.count("got_conn") < 2 {
-        traced.read(uri.clone()).await.expect("a response");
+    for alpn in ["http/1.1", "h2"] {
+        for waits in [true, false] {
+            let (gate, dials) = (Gate::new(), Dials::default());
+            let origin = Origin::tls_with_alpn(&[alpn]).serve(hello);
+            let resolver = FakeResolver::new().local("origin.test").hold("origin.test", &gate);
+            let builder = origin.client_builder().resolver(Arc::new(resolver)).reporter(Arc::new(dials.clone()));
+            let traced = Traced::new(builder);
+            let url = origin.url_at("origin.test", "/");
+            let given_up = tokio::spawn(traced.get(url.clone()));
+            gate.reached().await;
+            given_up.abort();
+            traced.log.wait_for("get_conn_failed", 1).await;
+            // The next request either waits for the dial, or comes when its connection is in the pool.
+            let next = if waits {
+                let next = tokio::spawn(traced.get(url.clone()));
+                traced.log.wait_for("get_conn", 2).await;
+                gate.open();
+                next.await.expect("no panic")
+            } else {
+                gate.open();
+                let mut pooled = dials.0.subscribe();
+                within("the dial's end", pooled.wait_for(|outcome| *outcome == Some(DialOutcome::Pooled)))
+                    .await
+                    .expect("open");
+                within("a head", traced.get(url.clone())).await
+            };
+            read(next.expect("a response")).await.expect("a body");
+            traced.log.settled().await;
+            traced.read(url).await.expect("a response");
+            let timelines = traced.timelines(3).await;
+            let outcome = if waits { "handed_over" } else { "idle" };
+            assert_eq!(facts(&timelines[1]), (outcome, false, !waits, 1), "{alpn}");
+            assert_eq!(facts(&timelines[2]), ("idle", true, true, 2), "{alpn}");
+            assert_eq!(origin.accepted(), 1);
+        }
     }
-    traced.log.settled().await;
-    let timelines = traced.timelines(3).await;
-    let (outcome, reused, _, number) = facts(&timelines[1]);
-    assert!(matches!(outcome, "idle" | "handed_over" | "new"), "{outcome}");
-    assert_eq!((reused, number), (false, 1));
-    assert!(facts(&timelines[2]).1);
 }
 
 #[tokio::test]

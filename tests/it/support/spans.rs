@@ -44,7 +44,8 @@ impl Spans {
         sorted(self.0.iter().filter(|span| span.parent_span_id == SpanId::INVALID || span.parent_span_is_remote))
     }
 
-    /// Fails unless every span was ended once, has its parent here and in its own trace, and does not begin before it.
+    /// Fails unless every span was ended once, has its events inside of it and its parent here and in its own trace, and
+    /// does not begin before that.
     #[track_caller]
     pub(crate) fn assert_tree(&self) {
         let faults = self.faults();
@@ -60,6 +61,10 @@ impl Spans {
             }
             if span.end_time < span.start_time {
                 faults.push(format!("{} ends before it starts", span.name));
+            }
+            let inside = |at| span.start_time <= at && at <= span.end_time;
+            for event in span.events.iter().filter(|event| !inside(event.timestamp)) {
+                faults.push(format!("{} is outside of its span {}", event.name, span.name));
             }
             if span.parent_span_id == SpanId::INVALID || span.parent_span_is_remote {
                 continue;
@@ -106,6 +111,7 @@ pub(crate) struct ExpectedSpan {
     parent: Option<SpanId>,
     attributes: Vec<(&'static str, Option<Value>)>,
     error: Option<&'static str>,
+    canceled: bool,
     events: Option<Vec<&'static str>>,
     links: Option<usize>,
 }
@@ -148,6 +154,12 @@ impl ExpectedSpan {
         self
     }
 
+    /// Its `error.type` is `canceled`, and its status is Unset.
+    pub(crate) fn canceled(mut self) -> Self {
+        self.canceled = true;
+        self
+    }
+
     /// It has exactly these events, in this order.
     pub(crate) fn events<const N: usize>(mut self, names: [&'static str; N]) -> Self {
         self.events = Some(names.to_vec());
@@ -163,7 +175,8 @@ impl ExpectedSpan {
     /// Compares, and fails with all differences at once.
     #[track_caller]
     pub(crate) fn check(mut self, span: &SpanData) {
-        self.attributes.push(("error.type", self.error.map(Value::from)));
+        let error_type = if self.canceled { Some("canceled") } else { self.error };
+        self.attributes.push(("error.type", error_type.map(Value::from)));
         let mut faults = Vec::new();
         let mut compare = |what: &str, found: String, wanted: String| {
             if found != wanted {
@@ -172,7 +185,12 @@ impl ExpectedSpan {
         };
         for (key, wanted) in &self.attributes {
             let found = span.attributes.iter().find(|attribute| attribute.key.as_str() == *key).map(|a| &a.value);
-            compare(key, format!("{found:?}"), format!("{:?}", wanted.as_ref()));
+            // Their `Debug` tells owned from static text; they are equal all the same.
+            if found != wanted.as_ref() {
+                compare(key, format!("{found:?}"), format!("{:?}", wanted.as_ref()));
+            }
+            let times = span.attributes.iter().filter(|attribute| attribute.key.as_str() == *key).count();
+            compare(&format!("times {key}"), times.to_string(), usize::from(wanted.is_some()).to_string());
         }
         let failed = matches!(span.status, Status::Error { .. });
         compare("status Error", failed.to_string(), self.error.is_some().to_string());

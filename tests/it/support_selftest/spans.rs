@@ -106,3 +106,31 @@ fn kind_and_parent_are_compared() {
 fn events_and_links_are_compared() {
     ExpectedSpan::new().events(["first-byte"]).links(1).check(&span("GET", 1, 0, 0));
 }
+
+#[test]
+#[should_panic(expected = "late is outside of its span GET")]
+fn an_event_outside_of_its_span_is_no_tree() {
+    let mut client = span("GET", 1, 0, 0);
+    let after = client.end_time + Duration::from_millis(1);
+    client.events.events.push(opentelemetry::trace::Event::new("late", after, Vec::new(), 0));
+    Spans::new(vec![client]).assert_tree();
+}
+
+#[test]
+#[should_panic(expected = "status Error: true, expected false")]
+fn a_cancellation_has_no_status() {
+    let mut client = span("GET", 1, 0, 0);
+    client.attributes.push(KeyValue::new("error.type", "canceled"));
+    ExpectedSpan::new().canceled().check(&client);
+    client.status = Status::error("canceled");
+    ExpectedSpan::new().canceled().check(&client);
+}
+
+#[test]
+#[should_panic(expected = "times error.type: 2, expected 1")]
+fn an_attribute_that_was_set_twice_is_seen() {
+    let mut client = span("GET", 1, 0, 0);
+    client.status = Status::error("");
+    client.attributes.extend(["404", "404"].map(|value| KeyValue::new("error.type", value)));
+    ExpectedSpan::new().error("404").check(&client);
+}

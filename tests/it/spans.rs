@@ -1,0 +1,10 @@
+//! Spans and metrics, end to end: real requests to real origins, seen by the exporters of the OpenTelemetry SDK.
+//!
+//! In come requests, some under a span of the test's own; out come the trees, identities, links and failures that the
+//! documentation promises.
+
+mod failing;
+mod metrics;
+mod propagation;
+mod scene;
+mod tree;
