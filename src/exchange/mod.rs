@@ -22,6 +22,7 @@ use std::{
 };
 
 use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
@@ -330,6 +331,9 @@ async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -
     }
 }
 
+/// The most bytes of a dropped body for which its connection is waited for: what one read or two bring.
+const SOON: u64 = 16 * 1024;
+
 impl Loan {
     /// The request is done with the connection.
     fn end(self, exchange: &Arc<Exchange>, after: After) {
@@ -352,7 +356,13 @@ impl Loan {
                     }
                     leave(&shared, Returning::new(sender, owed, exchange, None));
                 }
-                After::Drain(rest) => leave(&shared, Returning::new(sender, owed, exchange, Some(rest))),
+                After::Drain(rest) => {
+                    // A redirect's few bytes: mostly here already, and worth more than another dial.
+                    if rest.size_hint().upper().is_some_and(|left| left <= SOON) && exchange.is_request_written() {
+                        shared.home().returning();
+                    }
+                    leave(&shared, Returning::new(sender, owed, exchange, Some(rest)));
+                }
             },
             Self::Http2 { shared, owed } => {
                 // What the application left unread is given up: hyper resets the stream.
