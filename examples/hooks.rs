@@ -3,62 +3,55 @@
 use std::{sync::Arc, time::Instant};
 
 use http_body_util::BodyExt;
-use httptrace::{Client, hooks::*};
+use httptrace::{Client, Error, hooks::*};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+/// Prints each hook with the time since the program began.
 struct Printer(Instant);
 
-impl Printer {
-    fn line(&self, at: Instant, text: std::fmt::Arguments<'_>) {
-        println!("{text} {} ms", at.saturating_duration_since(self.0).as_millis());
-    }
+macro_rules! printed {
+    ($($hook:ident($info:ident: $ty:ty) $text:literal $(, $value:expr)*;)+) => {
+        impl ClientTrace for Printer {
+            $(fn $hook(&self, $info: &$ty) {
+                println!(concat!($text, " {} ms"), $($value,)* $info.at.saturating_duration_since(self.0).as_millis());
+            })+
+        }
+    };
 }
 
-impl ClientTrace for Printer {
-    fn get_conn(&self, info: &GetConnInfo<'_>) {
-        self.line(info.at, format_args!("GetConn({}:{})", info.host, info.port));
-    }
-    fn dns_start(&self, info: &DnsStartInfo<'_>) {
-        self.line(info.at, format_args!("DNSStart({})", info.host));
-    }
-    fn dns_done(&self, info: &DnsDoneInfo<'_>) {
-        self.line(info.at, format_args!("DNSDone({:?})", info.addrs));
-    }
-    fn connect_start(&self, info: &ConnectStartInfo) {
-        self.line(info.at, format_args!("ConnectStart({})", info.addr));
-    }
-    fn connect_done(&self, info: &ConnectDoneInfo<'_>) {
-        self.line(
-            info.at,
-            format_args!("ConnectDone({}, {:?})", info.addr, info.error.map(|error| error.error_type())),
-        );
-    }
-    fn got_conn(&self, info: &GotConnInfo<'_>) {
-        let (reused, was_idle) = (info.reused(), info.was_idle());
-        let idle = info.idle_time.unwrap_or_default();
-        self.line(info.at, format_args!("GotConn({{reused:{reused} was_idle:{was_idle} idle_time:{idle:?}}})"));
-    }
-    fn wrote_header_field(&self, info: &WroteHeaderFieldInfo<'_>) {
-        self.line(info.at, format_args!("WroteHeaderField({})", info.name));
-    }
-    fn wrote_headers(&self, info: &WroteHeadersInfo) {
-        self.line(info.at, format_args!("WroteHeaders()"));
-    }
-    fn wrote_request(&self, info: &WroteRequestInfo<'_>) {
-        self.line(info.at, format_args!("WroteRequest({:?})", info.error));
-    }
-    fn got_first_response_byte(&self, info: &GotFirstResponseByteInfo) {
-        self.line(info.at, format_args!("GotFirstResponseByte()"));
-    }
-    fn response_done(&self, info: &ResponseDoneInfo<'_>) {
-        self.line(info.at, format_args!("ResponseDone({})", info.outcome.as_str()));
-    }
-    fn put_idle_conn(&self, info: &PutIdleConnInfo) {
-        self.line(info.at, format_args!("PutIdleConn({})", info.outcome.as_str()));
-    }
+printed! {
+    get_conn(i: GetConnInfo<'_>) "GetConn({:?})", format!("{}:{}", i.host, i.port);
+    dns_start(i: DnsStartInfo<'_>) "DNSStart({:?})", i.host;
+    dns_done(i: DnsDoneInfo<'_>) "DNSDone({:?} {})", i.addrs, why(i.error);
+    connect_start(i: ConnectStartInfo) "ConnectStart({})", i.addr;
+    connect_done(i: ConnectDoneInfo<'_>) "ConnectDone({} {})", i.addr, why(i.error);
+    tunnel_start(i: TunnelStartInfo<'_>) "TunnelStart({}:{})", i.host, i.port;
+    tunnel_done(i: TunnelDoneInfo<'_>) "TunnelDone({:?} {})", i.status, why(i.error);
+    tls_handshake_start(i: TlsHandshakeStartInfo<'_>) "TLSHandshakeStart({:?})", i.server_name;
+    tls_handshake_done(i: TlsHandshakeDoneInfo<'_>) "TLSHandshakeDone({:?} {})", i.tls.map(|t| t.version), why(i.error);
+    got_conn(i: GotConnInfo<'_>) "GotConn({{reused:{} was_idle:{} idle_time:{:?}}})",
+        i.reused(), i.was_idle(), i.idle_time.unwrap_or_default();
+    get_conn_failed(i: GetConnFailedInfo<'_>) "GetConnFailed({})", i.error.error_type();
+    wrote_header_field(i: WroteHeaderFieldInfo<'_>) "WroteHeaderField({})", i.name;
+    wrote_headers(i: WroteHeadersInfo) "WroteHeaders()";
+    wait_100_continue(i: Wait100ContinueInfo) "Wait100Continue()";
+    wrote_request(i: WroteRequestInfo<'_>) "WroteRequest({})", why(i.error);
+    got_first_response_byte(i: GotFirstResponseByteInfo) "GotFirstResponseByte()";
+    got_100_continue(i: Got100ContinueInfo) "Got100Continue()";
+    got_1xx_response(i: Got1xxResponseInfo<'_>) "Got1xxResponse({})", i.status;
+    response_done(i: ResponseDoneInfo<'_>) "ResponseDone({})", i.outcome.as_str();
+    put_idle_conn(i: PutIdleConnInfo) "PutIdleConn({})", i.outcome.as_str();
+    retry(i: RetryInfo<'_>) "Retry({})", i.reason.as_str();
+    conn_closed(i: ConnClosedInfo<'_>) "ConnClosed({})", i.reason.as_str();
 }
 
-#[tokio::main]
+fn why(error: Option<&Error>) -> &str {
+    error.map_or("ok", Error::error_type)
+}
+
+// On one thread the connection is idle again before the second request asks for it. On several it may be handed over first:
+// `reused:true was_idle:false`.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), httptrace::BoxError> {
     let listener = tokio::net::TcpListener::bind(("localhost", 0)).await?;
     let uri: http::Uri = format!("http://localhost:{}/", listener.local_addr()?.port()).parse()?;

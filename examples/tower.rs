@@ -12,7 +12,7 @@ async fn main() -> Result<(), httptrace::BoxError> {
     let uri = format!("http://{}/", listener.local_addr()?);
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await?;
-        stream.read(&mut [0; 4096]).await?;
+        let _head = stream.read(&mut [0; 4096]).await?;
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await
     });
 

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, Uri, Version, request::Parts};
 use http_body::Body;
 
-use self::{attempt::Attempt, dialing::Dial, head::prepared};
+use self::{attempt::Attempt, dialing::Dial, head::prepare};
 use crate::{
     builder::ClientBuilder,
     clock,
@@ -225,8 +225,10 @@ impl Drop for Inner {
 struct Call {
     inner: Arc<Inner>,
     key: PoolKey,
-    head: Parts,
+    /// Gone while the request is on the wire.
+    head: Option<Parts>,
     payload: Payload,
+    spare: Option<Spare>,
     deadline: Option<Instant>,
     attempt: Attempt,
     retries: u32,
@@ -242,17 +244,19 @@ struct Spare {
 
 impl Call {
     /// The attempt begins: here, in the caller's context.
-    fn start(inner: &Arc<Inner>, mut head: Parts, payload: Payload) -> Result<Self, Error> {
+    fn start(inner: &Arc<Inner>, mut head: Parts, payload: Payload) -> Result<Box<Self>, Error> {
         let key = PoolKey::from_uri(&head.uri)?;
         if head.method == Method::CONNECT && payload.size_hint().exact() != Some(0) {
             return Err(Error::invalid("a CONNECT request can't have a body"));
         }
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
-        Ok(Self { inner: Arc::clone(inner), key, head, payload, deadline, attempt, retries: 0 })
+        let (inner, head) = (Arc::clone(inner), Some(head));
+        Ok(Box::new(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 }))
     }
 
-    async fn run(mut self) -> Result<Response<ResponseBody>, Error> {
+    /// Boxed: a call is moved once, and its parts stay where they are.
+    async fn run(mut self: Box<Self>) -> Result<Response<ResponseBody>, Error> {
         let mut fresh = false;
         loop {
             let (lease, cause) = match self.connection(fresh).await {
@@ -264,11 +268,11 @@ impl Call {
                     return Err(error);
                 }
             };
-            let (failed, spare) = match self.exchange(lease, cause).await {
+            let failed = match self.exchange(lease, cause).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
-            let reason = self.next(failed, spare)?;
+            let reason = self.next(*failed)?;
             fresh = reason == RetryReason::StaleConnection;
             self.back_off(reason).await?;
         }
@@ -356,13 +360,14 @@ impl Call {
         &mut self,
         lease: Lease<Conn>,
         wait: Option<WaitCause>,
-    ) -> Result<Response<ResponseBody>, (Failed, Option<Spare>)> {
+    ) -> Result<Response<ResponseBody>, Box<Failed>> {
         let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
         conn.count_request();
         let used = request_number > 1 || outcome == ConnOutcome::Idle;
-        let spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
-            head: self.head.clone(),
+        let Some(mut head) = self.head.take() else { unreachable!("an attempt begins with its head") };
+        self.spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
+            head: head.clone(),
             payload: self.payload.replay(),
             used,
         });
@@ -379,9 +384,8 @@ impl Call {
             request_number,
             wait,
         });
-        let head = std::mem::replace(&mut self.head, Request::new(()).into_parts().0);
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
-        let head = prepared(head, &payload, &self.key, shared.info.protocol);
+        prepare(&mut head, &payload, &self.key, shared.info.protocol);
         let exchange = self.attempt.exchange(&head, shared.info.protocol);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared);
         let mut request = Request::from_parts(head, body);
@@ -391,17 +395,11 @@ impl Call {
                 exchange.informational(response.status(), response.headers());
             });
         }
-        match exchange::send(conn, request, exchange, guards, self.deadline).await {
-            Ok((response, ending)) => {
-                let timer = self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
-                let mut response = response.map(|incoming| ResponseBody::new(incoming, ending, timer));
-                if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
-                    response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
-                }
-                Ok(response)
-            }
-            Err(failed) => Err((failed, spare)),
+        let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;
+        if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
+            response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
         }
+        Ok(response)
     }
 
     /// Whether another attempt may follow (RFC 9110 §9.2.2, RFC 9113 §8.7), and makes ready for it.
@@ -409,9 +407,9 @@ impl Call {
     /// # Errors
     ///
     /// The failed attempt's error, if none may.
-    fn next(&mut self, failed: Failed, spare: Option<Spare>) -> Result<RetryReason, Error> {
+    fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
         let Failed { error, unsent, refused, touched, answered } = failed;
-        let Some(Spare { mut head, payload, used }) = spare else { return Err(error) };
+        let Some(Spare { mut head, payload, used }) = self.spare.take() else { return Err(error) };
         let reason = match refused {
             Some(reason) if self.retries < MAX_REFUSED => reason,
             Some(_) => return Err(error),
@@ -431,7 +429,7 @@ impl Call {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
         }
         self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some(&self.attempt));
-        (self.head, self.payload) = (head, payload);
+        (self.head, self.payload) = (Some(head), payload);
         Ok(reason)
     }
 

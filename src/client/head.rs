@@ -9,8 +9,10 @@ use http::{
 use crate::{connection::Protocol, exchange::Payload, pool::PoolKey};
 
 /// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
-pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) -> Parts {
-    if let Some(authorization) = credentials(&head) {
+pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) {
+    if key.has_userinfo()
+        && let Some(authorization) = credentials(head)
+    {
         head.headers.insert(AUTHORIZATION, authorization);
     }
     let size = payload.size_hint().exact();
@@ -25,33 +27,34 @@ pub(super) fn prepared(mut head: Parts, payload: &Payload, key: &PoolKey, protoc
         }
         Some(_) | None => {}
     }
-    let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
-    let path = if path.is_empty() { "/" } else { path };
     match protocol {
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
             if !head.headers.contains_key(HOST)
-                && let Ok(host) = HeaderValue::from_str(&key.host_field())
+                && let Ok(host) = HeaderValue::from_str(key.host_field())
             {
                 head.headers.insert(HOST, host);
             }
-            if head.method != Method::CONNECT
-                && let Ok(uri) = path.parse()
-            {
-                head.uri = uri;
+            if head.method != Method::CONNECT {
+                // Of its parts, not parsed again: this is on every request's way.
+                let path = head.uri.path_and_query().filter(|path| !path.as_str().is_empty());
+                head.uri = path.map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
             }
         }
         Protocol::Http2 => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             head.headers.remove(TRANSFER_ENCODING);
-            let uri = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
-            if let Ok(uri) = uri {
-                head.uri = uri;
+            let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
+            if key.has_userinfo() || path.is_empty() {
+                let path = if path.is_empty() { "/" } else { path };
+                let uri = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
+                if let Ok(uri) = uri {
+                    head.uri = uri;
+                }
             }
         }
     }
-    head
 }
 
 /// The URL's credentials as Basic authorization (RFC 7617), unless the request has its own.

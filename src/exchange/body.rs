@@ -133,7 +133,12 @@ impl Body for RequestBody {
             }
             Payload::Stream(body) => match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(frame) => frame.map(|frame| frame.map_err(|error| BodyError(error).into())),
+                Poll::Ready(Some(Err(error))) => {
+                    let error = BodyError(error.into());
+                    this.exchange.body_failed(error.clone());
+                    Some(Err(error.into()))
+                }
+                Poll::Ready(frame) => frame,
             },
         };
         match &frame {
@@ -179,6 +184,8 @@ pub(crate) struct Ending {
     pub(crate) exchange: Arc<Exchange>,
     pub(crate) status: Option<StatusCode>,
     pub(crate) version: Option<Version>,
+    /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
+    pub(crate) bodiless: bool,
     /// The connection can't be used again, whatever comes.
     pub(crate) close: Option<CloseReason>,
 }
@@ -190,7 +197,14 @@ struct Parts {
 
 impl Ending {
     pub(crate) fn new(response: emit::Response, loan: Loan, exchange: Arc<Exchange>) -> Self {
-        Self { parts: Some(Parts { response, loan }), exchange, status: None, version: None, close: None }
+        Self {
+            parts: Some(Parts { response, loan }),
+            exchange,
+            status: None,
+            version: None,
+            bodiless: false,
+            close: None,
+        }
     }
 
     /// To the last byte.
@@ -264,7 +278,9 @@ struct Live {
 impl ResponseBody {
     /// A body under way; one that is empty has ended at once.
     pub(crate) fn new(incoming: Incoming, mut ending: Ending, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        if incoming.is_end_stream() {
+        if incoming.is_end_stream() || ending.bodiless {
+            // HTTP/2 may end the stream with a frame of its own; dropping the body before would reset it.
+            ending.exchange.park(incoming);
             ending.complete(0);
             return Self(None);
         }
@@ -348,7 +364,6 @@ impl fmt::Debug for ResponseBody {
 
 /// Whether the connection can't be used after this response (RFC 9112 §9.3), and why.
 pub(crate) fn must_close(
-    request_headers: &HeaderMap,
     status: StatusCode,
     version: Version,
     headers: &HeaderMap,
@@ -358,7 +373,7 @@ pub(crate) fn must_close(
         Some(CloseReason::Upgraded)
     } else if version < Version::HTTP_11 {
         Some(CloseReason::Http10)
-    } else if asks_to_close(request_headers) || asks_to_close(headers) {
+    } else if asks_to_close(headers) {
         Some(CloseReason::ConnectionClose)
     } else {
         None
@@ -366,6 +381,9 @@ pub(crate) fn must_close(
 }
 
 pub(crate) fn asks_to_close(headers: &HeaderMap) -> bool {
+    if !headers.contains_key(http::header::CONNECTION) {
+        return false;
+    }
     headers.get_all(http::header::CONNECTION).iter().any(|value| {
         value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close")))
     })

@@ -34,6 +34,8 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     hooks: Hooks,
     timer: Pin<Box<Sleep>>,
+    /// The timer will wake this task, so there is nothing to poll it for until it has elapsed.
+    armed: bool,
     max_streams: usize,
     draining: bool,
     ended: bool,
@@ -43,7 +45,7 @@ impl Driver {
     pub(super) fn new(engine: Engine, shared: Arc<Shared>, hooks: Hooks) -> Self {
         // Polled first when the connection has its home.
         let timer = Box::pin(tokio::time::sleep_until(TokioInstant::from_std(clock::now())));
-        Self { engine, shared, hooks, timer, max_streams: 0, draining: false, ended: false }
+        Self { engine, shared, hooks, timer, armed: false, max_streams: 0, draining: false, ended: false }
     }
 
     /// Runs until the connection is closed.
@@ -94,6 +96,7 @@ impl Driver {
             let mut desk = self.shared.desk();
             if !desk.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 desk.waker = Some(cx.waker().clone());
+                self.armed = false;
             }
             desk.returning.take()
         };
@@ -120,6 +123,9 @@ impl Driver {
 
     /// Looks at the idle time when the timer says so: never on a request's way.
     fn watch_expiry(&mut self, cx: &mut Context<'_>) {
+        if self.armed && !self.timer.is_elapsed() {
+            return;
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
             match self.shared.home().expiry() {
                 Some(at) => self.timer.as_mut().reset(TokioInstant::from_std(at)),
@@ -129,6 +135,7 @@ impl Driver {
                 }
             }
         }
+        self.armed = true;
     }
 
     fn end(&mut self, reason: CloseReason) {

@@ -1,17 +1,18 @@
 //! What hyper's errors mean: the kind out of the closed set, the phase from the marks.
 
-use std::{error::Error as StdError, fmt, io};
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use super::marks::Exchange;
 use crate::{
-    error::{BoxError, Error, Kind, find},
+    error::{Error, Kind, find},
     hooks::CloseReason,
     phase::Phase,
 };
 
-/// The application's own request body failed.
-#[derive(Debug)]
-pub(super) struct BodyError(pub(super) BoxError);
+/// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
+/// tells that the stream was reset.
+#[derive(Debug, Clone)]
+pub(super) struct BodyError(pub(super) Arc<dyn StdError + Send + Sync>);
 
 impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -27,10 +28,12 @@ impl StdError for BodyError {
 
 /// The error of an exchange that died.
 pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
+    if let Some(own) = exchange.body_error() {
+        return Error::with(Kind::RequestBodyFailed, Phase::RequestWrite, own);
+    }
     let phase = exchange.phase();
     let kind = kind(&error, phase);
     let phase = match kind {
-        Kind::RequestBodyFailed => Phase::RequestWrite,
         Kind::InvalidRequest => Phase::Request,
         _ => phase,
     };
@@ -39,9 +42,6 @@ pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
 
 fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
-    if find::<BodyError>(error).is_some() {
-        return Kind::RequestBodyFailed;
-    }
     if let Some(h2) = find::<h2::Error>(error) {
         return match h2.get_io() {
             Some(io) => of_io(io, first_byte),
@@ -96,7 +96,7 @@ pub(super) fn close_reason(error: &Error) -> CloseReason {
 pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
     let Err(error) = result else { return CloseReason::PeerClosed };
     if let Some(h2) = find::<h2::Error>(error) {
-        return if h2.is_go_away() {
+        return if h2.is_go_away() && h2.is_remote() {
             CloseReason::GoAway
         } else if h2.is_io() {
             CloseReason::IoError

@@ -5,12 +5,14 @@
 //! lock.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
 use http::{HeaderMap, Method, StatusCode, Uri};
+use hyper::body::Incoming;
 
+use super::failure::BodyError;
 use crate::{
     clock,
     connection::Protocol,
@@ -25,6 +27,9 @@ pub(crate) struct Exchange {
     marks: Mutex<Marks>,
     fields: Option<Box<Fields>>,
     on_free: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    body_error: OnceLock<BodyError>,
+    /// A response body without bytes, kept until its stream has ended.
+    parked: Mutex<Option<Incoming>>,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -69,7 +74,14 @@ pub(crate) struct Marks {
 
 impl Exchange {
     pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>) -> Self {
-        Self { hooks, marks: Mutex::default(), fields, on_free: Mutex::default() }
+        Self {
+            hooks,
+            marks: Mutex::default(),
+            fields,
+            on_free: Mutex::default(),
+            body_error: OnceLock::new(),
+            parked: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Marks> {
@@ -106,13 +118,27 @@ impl Exchange {
         *marks.body_bytes.get_or_insert(0) += bytes as u64;
     }
 
+    /// The application's body failed.
+    pub(super) fn body_failed(&self, error: BodyError) {
+        let _ = self.body_error.set(error);
+    }
+
+    pub(super) fn body_error(&self) -> Option<BodyError> {
+        self.body_error.get().cloned()
+    }
+
     pub(crate) fn body_over(&self) {
         self.lock().body_over = true;
     }
 
-    /// HTTP/1: whether all of the request has been handed over, so that the next flush completes it.
-    pub(crate) fn is_body_over(&self) -> bool {
-        self.lock().body_over
+    /// HTTP/1: whether all of the request has been handed over and begun to pass, so that a flush completes it.
+    pub(crate) fn is_all_given(&self) -> bool {
+        let marks = self.lock();
+        marks.body_over && marks.touched && !marks.wrote_request
+    }
+
+    pub(crate) fn is_request_written(&self) -> bool {
+        self.lock().wrote_request
     }
 
     /// The socket accepted the last byte of the head.
@@ -240,6 +266,11 @@ impl Exchange {
         self.side_over(|_| {});
     }
 
+    /// Keeps a body that has no bytes until its stream has ended.
+    pub(super) fn park(&self, body: Incoming) {
+        *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(body);
+    }
+
     pub(crate) fn is_consumed(&self) -> bool {
         self.lock().consumed
     }
@@ -251,6 +282,7 @@ impl Exchange {
             marks.request_over && marks.response_over && marks.consumed
         };
         if free {
+            drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner).take());
             let free = self.on_free.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(free) = free {
                 free();

@@ -21,7 +21,7 @@ use std::{
     time::Instant,
 };
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::{
     body::Incoming,
     client::conn::{http1, http2},
@@ -275,8 +275,8 @@ pub(crate) async fn send(
     exchange: Arc<Exchange>,
     (response, owed): (emit::Response, emit::Return),
     deadline: Option<Instant>,
-) -> Result<(Response<Incoming>, Ending), Failed> {
-    let is_connect = request.method() == Method::CONNECT;
+) -> Result<Response<ResponseBody>, Box<Failed>> {
+    let (is_connect, is_head) = (request.method() == Method::CONNECT, request.method() == Method::HEAD);
     // Kept for the decision after the response; asking for the close is rare.
     let asked_to_close = body::asks_to_close(request.headers());
     let shared = Arc::clone(conn.shared());
@@ -297,16 +297,17 @@ pub(crate) async fn send(
             exchange.head_read();
             ending.status = Some(response.status());
             ending.version = Some(response.version());
+            ending.bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
             if response.version() < Version::HTTP_2 {
-                let none = http::HeaderMap::new();
-                let reason = must_close(&none, response.status(), response.version(), response.headers(), is_connect);
+                let reason = must_close(response.status(), response.version(), response.headers(), is_connect);
                 ending.close = reason.or(asked_to_close.then_some(CloseReason::ConnectionClose));
                 if let Some(reason) = ending.close {
                     // Said now: the peer may close before the body is read.
                     shared.closing(reason);
                 }
             }
-            return Ok((response, ending));
+            let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+            return Ok(response.map(|incoming| ResponseBody::new(incoming, ending, timer)));
         }
         Some(Err(mut failed)) => {
             let unsent = failed.take_message().map(|request| request.into_body().into_payload());
@@ -318,7 +319,7 @@ pub(crate) async fn send(
     };
     let marks = exchange.marks();
     ending.failed(&error, 0);
-    Err(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte })
+    Err(Box::new(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte }))
 }
 
 /// `None` once the deadline has passed.
@@ -340,13 +341,13 @@ impl Loan {
                     drop(sender);
                     owed.done(IdleReturn::Closed(reason));
                 }
-                After::Reuse if sender.is_ready() && exchange.marks().wrote_request => {
+                After::Reuse if sender.is_ready() && exchange.is_request_written() => {
                     shared.wire.leave(exchange);
                     let home = Arc::clone(&shared);
                     owed.done(home.home().checkin(Conn::Http1 { sender, shared }));
                 }
                 After::Reuse => {
-                    if exchange.marks().wrote_request {
+                    if exchange.is_request_written() {
                         shared.home().returning();
                     }
                     leave(&shared, Returning::new(sender, owed, exchange, None));
@@ -357,10 +358,13 @@ impl Loan {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
                 exchange.when_free(Box::new(move || {
-                    let outcome = match shared.home().stream_ended() {
-                        IdleReturn::Closed(reason) => IdleReturn::Closed(shared.closing(reason)),
-                        other => other,
+                    // A stream that ends with its connection goes nowhere.
+                    let outcome = if shared.desk().ended {
+                        IdleReturn::Closed(shared.closing(CloseReason::PeerClosed))
+                    } else {
+                        shared.home().stream_ended()
                     };
+                    let outcome = outcome.reason().map_or(outcome, |reason| IdleReturn::Closed(shared.closing(reason)));
                     owed.done(outcome);
                 }));
             }

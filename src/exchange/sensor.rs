@@ -15,7 +15,10 @@ use std::{
     collections::HashMap,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -30,7 +33,12 @@ use crate::{connection::Protocol, transport::Transport};
 
 /// Which requests are on a connection: shared by its sensor and its bodies.
 #[derive(Default)]
-pub(crate) struct Wire(Mutex<OnWire>);
+pub(crate) struct Wire {
+    on_wire: Mutex<OnWire>,
+    /// HTTP/1: whether anybody wants the moments of the request under way. hyper reads five times for one response, so
+    /// this is asked without the lock.
+    watched: AtomicBool,
+}
 
 #[derive(Default)]
 struct OnWire {
@@ -45,7 +53,7 @@ struct OnWire {
 
 impl Wire {
     fn lock(&self) -> MutexGuard<'_, OnWire> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.on_wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// hyper begins to write this request. HTTP/2: it gets the next stream, since hyper's task is the only one to open
@@ -55,6 +63,7 @@ impl Wire {
         match protocol {
             Protocol::Http1 => {
                 exchange.dispatched(None);
+                self.watched.store(exchange.is_watched(), Ordering::Relaxed);
                 on_wire.current = Some(Arc::clone(exchange));
             }
             Protocol::Http2 => {
@@ -71,6 +80,7 @@ impl Wire {
         let mut on_wire = self.lock();
         if on_wire.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, exchange)) {
             on_wire.current = None;
+            self.watched.store(false, Ordering::Relaxed);
         }
     }
 
@@ -144,8 +154,7 @@ impl Sensor {
     /// Before bytes pass: whether the moments are wanted.
     fn watch(&mut self) {
         if let Scanner::Http1 { .. } = self.protocol {
-            let watched = self.wire.current().is_some_and(|exchange| exchange.is_watched());
-            self.transport.watch(watched);
+            self.transport.watch(self.wire.watched.load(Ordering::Relaxed));
         }
     }
 
@@ -155,6 +164,9 @@ impl Sensor {
             Scanner::Http1 { matched, head_due, head_of } => {
                 let Some(current) = self.wire.current() else { return };
                 current.touched();
+                if !current.is_watched() {
+                    return;
+                }
                 if !head_of.as_ref().is_some_and(|exchange| Arc::ptr_eq(exchange, &current)) {
                     (*matched, *head_due, *head_of) = (0, false, Some(current));
                 }
@@ -208,8 +220,7 @@ impl Sensor {
         if let Scanner::Http1 { .. } = self.protocol
             && !self.transport.holds_back()
             && let Some(exchange) = self.wire.current()
-            && exchange.is_body_over()
-            && exchange.marks().touched
+            && exchange.is_all_given()
         {
             exchange.wrote_request(self.transport.last_write());
         }
@@ -291,7 +302,7 @@ fn told_in(wire: &Wire, fact: Fact, at: Option<Instant>) {
             if let Some(exchange) = wire.stream(stream) {
                 exchange.read(at);
                 // It stays known until the request's side is over too.
-                if exchange.marks().wrote_request {
+                if exchange.is_request_written() {
                     wire.forget(stream);
                 }
                 exchange.response_over();

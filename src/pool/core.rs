@@ -20,6 +20,7 @@ use slab::Slab;
 
 use super::{
     key::PoolKey,
+    lru::Lru,
     terms::{Checkout, Effect, Lease, Poolable, SlotId, Ticket},
 };
 use crate::{
@@ -34,8 +35,8 @@ pub(crate) struct Core<C, W> {
     keys: HashMap<PoolKey, usize>,
     hosts: Slab<Host<W>>,
     slots: Slab<Slot<C>>,
-    /// Idle connections by the order in which they became idle: the first is the least recently used.
-    idle: BTreeMap<u64, usize>,
+    /// Idle connections in the order in which they became idle: the first is the least recently used.
+    idle: Lru,
     serial: u64,
     closed: bool,
 }
@@ -63,8 +64,8 @@ struct Slot<C> {
     conn: Option<C>,
     /// Streams in use, and how many there may be; `None`: one request at a time.
     streams: Option<(usize, usize)>,
-    /// Since when it is idle, and its place in the order.
-    idle: Option<(Instant, u64)>,
+    /// Since when it is idle.
+    idle: Option<Instant>,
     opened: Instant,
     /// Requests that it was handed out for.
     uses: u64,
@@ -83,7 +84,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             keys: HashMap::new(),
             hosts: Slab::new(),
             slots: Slab::new(),
-            idle: BTreeMap::new(),
+            idle: Lru::default(),
             serial: 0,
             closed: false,
         }
@@ -311,7 +312,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         let entry = &self.slots[slot.index];
         let dies = self.config.max_lifetime.map(|life| entry.opened + life);
-        let expires = entry.idle.zip(self.config.idle_timeout).map(|((since, _), timeout)| since + timeout);
+        let expires = entry.idle.zip(self.config.idle_timeout).map(|(since, timeout)| since + timeout);
         let over = if expires.is_some_and(|at| at <= now) {
             Some(CloseReason::IdleTimeout)
         } else if entry.idle.is_some() && dies.is_some_and(|at| at <= now) {
@@ -330,7 +331,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
 
     /// Closes what is idle.
     pub(crate) fn close_idle(&mut self, effects: &mut Effects<C, W>) {
-        let idle: Vec<_> = self.idle.values().copied().collect();
+        let idle: Vec<_> = self.idle.iter().collect();
         for index in idle {
             self.evict(index, CloseReason::PoolClosed, effects);
         }
@@ -416,7 +417,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     fn most_recently_used(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> Option<Lease<C>> {
         while let Some(index) = self.hosts[host].idle.last().copied() {
             let slot = &self.slots[index];
-            let (since, _) = slot.idle.unwrap_or((now, 0));
+            let since = slot.idle.unwrap_or(now);
             let idle_time = now.saturating_duration_since(since);
             let reason = if !slot.conn.as_ref().is_some_and(Poolable::is_open) {
                 Some(CloseReason::PeerClosed)
@@ -446,8 +447,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     fn lease_stream(&mut self, index: usize, now: Instant) -> Lease<C> {
         let slot = &mut self.slots[index];
         let idle = slot.idle.take();
-        if let Some((_, order)) = idle {
-            self.idle.remove(&order);
+        if idle.is_some() {
+            self.idle.leave(index);
         }
         let active = slot.streams.map_or(0, |(active, _)| active);
         slot.streams = slot.streams.map(|(active, max)| (active + 1, max));
@@ -461,7 +462,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             .as_ref()
             .and_then(Poolable::share)
             .expect("an HTTP/2 connection stays in its slot and can be shared");
-        let idle_time = idle.map(|(since, _)| now.saturating_duration_since(since));
+        let idle_time = idle.map(|since| now.saturating_duration_since(since));
         self.lend(index, conn, outcome, idle_time)
     }
 
@@ -527,14 +528,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             return IdleReturn::Closed(reason);
         }
         if self.idle.len() >= self.config.max_idle
-            && let Some((_, oldest)) = self.idle.first_key_value()
+            && let Some(oldest) = self.idle.oldest()
         {
             // The least recently used one makes room.
-            self.evict(*oldest, CloseReason::PoolFull, effects);
+            self.evict(oldest, CloseReason::PoolFull, effects);
         }
-        let order = self.next_serial();
-        self.slots[index].idle = Some((now, order));
-        self.idle.insert(order, index);
+        self.slots[index].idle = Some(now);
+        self.idle.join(index);
         if self.slots[index].streams.is_none() {
             self.hosts[host].idle.push(index);
         }
@@ -545,8 +545,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     fn withdraw(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let host = &mut self.hosts[slot.host];
-        if let Some((_, order)) = slot.idle.take() {
-            self.idle.remove(&order);
+        if slot.idle.take().is_some() {
+            self.idle.leave(index);
             if slot.streams.is_none()
                 && let Some(at) = host.idle.iter().rposition(|other| *other == index)
             {
@@ -615,8 +615,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     /// What its own books must say.
     pub(super) fn check(&self) {
         for (index, slot) in &self.slots {
-            if let Some((_, order)) = slot.idle {
-                assert_eq!(self.idle.get(&order), Some(&index), "an idle connection is in the order");
+            if slot.idle.is_some() {
+                assert!(self.idle.iter().any(|other| other == index), "an idle connection is in the order");
                 assert!(slot.conn.is_some(), "what is idle is here");
             }
         }

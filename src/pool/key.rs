@@ -14,6 +14,9 @@ pub(crate) struct PoolKey {
     pub(crate) https: bool,
     pub(crate) port: u16,
     authority: Authority,
+    /// Where the host is in `authority`, brackets included: finding it means two scans, and every checkout compares hosts.
+    start: u16,
+    end: u16,
 }
 
 impl PoolKey {
@@ -30,21 +33,45 @@ impl PoolKey {
             None => return Err(Error::invalid("the URL has no scheme: give an absolute http or https URL")),
         };
         let authority = uri.authority().ok_or_else(|| Error::invalid("the URL has no host"))?.clone();
-        if authority.host().is_empty() {
+        let text = authority.as_str();
+        let start = text.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
+        // `Authority` has been checked: what follows an address in brackets, or a name, is the port.
+        let host = text[start..].bytes();
+        let end = match text.as_bytes().get(start) {
+            Some(b'[') => host.take_while(|byte| *byte != b']').count() + 1,
+            _ => host.take_while(|byte| *byte != b':').count(),
+        };
+        let end = (start + end).min(text.len());
+        if start == end {
             return Err(Error::invalid("the URL has no host"));
         }
-        let port = match authority.port_u16() {
-            Some(0) => return Err(Error::invalid("port 0 can't be connected to")),
-            Some(port) => port,
-            None if authority.as_str().ends_with(':') || authority.port().is_none() => default_port(https),
-            None => return Err(Error::invalid("the URL's port is not a number from 1 to 65535")),
+        let port = match text[end..].strip_prefix(':') {
+            None | Some("") => default_port(https),
+            Some(port) => match port.parse() {
+                Ok(0) => return Err(Error::invalid("port 0 can't be connected to")),
+                Ok(port) => port,
+                Err(_) => return Err(Error::invalid("the URL's port is not a number from 1 to 65535")),
+            },
         };
-        Ok(Self { https, port, authority })
+        // A `Uri` is shorter than 64 KiB.
+        let (Ok(start), Ok(end)) = (u16::try_from(start), u16::try_from(end)) else {
+            return Err(Error::invalid("the URL is too long"));
+        };
+        Ok(Self { https, port, authority, start, end })
+    }
+
+    /// Whether the URL has credentials.
+    pub(crate) fn has_userinfo(&self) -> bool {
+        self.start > 0
+    }
+
+    fn bracketed_host(&self) -> &str {
+        &self.authority.as_str()[usize::from(self.start)..usize::from(self.end)]
     }
 
     /// The host, an IPv6 address without its brackets.
     pub(crate) fn host(&self) -> &str {
-        let host = self.authority.host();
+        let host = self.bracketed_host();
         host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
     }
 
@@ -52,10 +79,11 @@ impl PoolKey {
         if self.https { "https" } else { "http" }
     }
 
-    /// The host as it stands in a `Host` field: with brackets, and a port unless it is the scheme's.
-    pub(crate) fn host_field(&self) -> String {
-        let host = self.authority.host();
-        if self.port == default_port(self.https) { host.to_owned() } else { format!("{host}:{}", self.port) }
+    /// The host as it stands in a `Host` field: with brackets, and a port unless it is the scheme's. A slice of the URI:
+    /// it is wanted for every request.
+    pub(crate) fn host_field(&self) -> &str {
+        let text = &self.authority.as_str()[usize::from(self.start)..];
+        if self.port == default_port(self.https) { &text[..usize::from(self.end - self.start)] } else { text }
     }
 }
 
@@ -67,7 +95,7 @@ impl PartialEq for PoolKey {
     fn eq(&self, other: &Self) -> bool {
         self.https == other.https
             && self.port == other.port
-            && self.authority.host().eq_ignore_ascii_case(other.authority.host())
+            && self.bracketed_host().eq_ignore_ascii_case(other.bracketed_host())
     }
 }
 
@@ -77,7 +105,7 @@ impl Hash for PoolKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // One write for all of it: a hasher's cost is per call. Hosts longer than the array differ early enough.
         let mut bytes = [0_u8; 64];
-        let host = self.authority.host().as_bytes();
+        let host = self.bracketed_host().as_bytes();
         let length = host.len().min(bytes.len() - 3);
         for (to, from) in bytes.iter_mut().zip(&host[..length]) {
             *to = from.to_ascii_lowercase();

@@ -6,6 +6,7 @@
 
 mod core;
 mod key;
+mod lru;
 #[cfg(test)]
 mod model;
 mod terms;

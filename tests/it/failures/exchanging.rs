@@ -10,7 +10,7 @@ use crate::support::{
     origin::Origin,
     pass,
     script::{
-        Step::{AwaitClose, Close, Gate as At, ReadHead, Reset, Stall},
+        Step::{AwaitClose, Close, Gate as At, Read, ReadHead, Reset, Stall},
         write,
     },
     timeline::ExpectedTimeline,
@@ -200,3 +200,17 @@ async fn an_http2_body_dropped_early_is_no_error_and_its_connection_lives() {
 
 /// Four bytes of a body of nine.
 const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf";
+
+#[tokio::test]
+async fn an_http2_connection_that_ends_with_its_stream_does_not_go_back() {
+    let origin =
+        Origin::plain().script([Read(24), write("HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), AwaitClose]);
+    let traced = Traced::new(origin.client_builder().http2_prior_knowledge());
+    traced.read(origin.url("/")).await.expect_err("it does not speak HTTP/2");
+    let record = over(&traced).await;
+    assert_eq!(
+        record.idle_return.and_then(|outcome| outcome.reason()).map(|reason| reason.as_str()),
+        Some("protocol_error")
+    );
+    traced.log.settled().await.assert_paired();
+}
