@@ -1,6 +1,7 @@
 //! The rules of `ClientTrace`, one test or more for each, named after it.
 //!
-//! Beside each rule stands a line of `src` whose change makes its test fail; each was tried.
+//! Beside each rule stand changes of `src` that make a test of it fail: file, function, change → failing test. Each was
+//! tried; where other rules' tests fail too, only this rule's are named.
 
 use std::{
     future::{Future, poll_fn},
@@ -58,8 +59,10 @@ async fn polled<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
 }
 
 // Rule 1: every start has exactly one done, also on error, timeout, cancel and drop.
-// hooks/emit.rs, `impl Drop for Tls`: without its `self.pay(…)` the handshake that dies with its runtime is never done.
-// hooks/emit.rs, `impl Drop for GetConn`: without its `self.pay(…)` a dropped request never fails.
+// hooks/emit.rs, `Drop for Tls`: no `self.pay(…)` → a_runtime_that_ends_…
+// hooks/emit.rs, `Drop for Dns`: no `self.pay(…)` → a_runtime_that_ends_…
+// hooks/emit.rs, `Drop for GetConn`: no `self.pay(…)` → all three.
+// hooks/emit.rs, `Owed::pay`: `self.0.clone()` for `self.0.take()`, so that the drop pays again → all three.
 
 #[tokio::test]
 async fn rule_1_a_request_dropped_after_any_poll_ends_all_that_it_began() {
@@ -103,22 +106,27 @@ async fn rule_1_a_lookup_that_is_given_up_is_told_when_it_ends() {
 fn rule_1_a_runtime_that_ends_ends_all_that_was_begun() {
     let origin_runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let origin = origin_runtime.block_on(async { Origin::tls().gate_handshake().serve(hello) });
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let traced = runtime.block_on(async {
-        let traced = Traced::new(origin.client_builder());
-        tokio::spawn(traced.get(origin.url("/")));
-        traced.log.wait_for("tls_handshake_start", 1).await;
-        traced
-    });
-    drop(runtime);
-    traced.log.assert_paired();
-    assert_eq!(traced.log.count("tls_handshake_done"), 1);
+    for (step, done) in [("dns_start", "dns_done"), ("tls_handshake_start", "tls_handshake_done")] {
+        let origin = origin_runtime.block_on(async { Origin::tls().gate_handshake().serve(hello) });
+        let resolver = FakeResolver::new().local("origin.test");
+        let resolver = if step == "dns_start" { resolver.hold("origin.test", &Gate::new()) } else { resolver };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let traced = runtime.block_on(async {
+            let traced = Traced::new(origin.client_builder().resolver(Arc::new(resolver)));
+            tokio::spawn(traced.get(origin.url_at("origin.test", "/")));
+            traced.log.wait_for(step, 1).await;
+            traced
+        });
+        drop(runtime);
+        traced.log.assert_paired();
+        assert_eq!(traced.log.count(done), 1);
+    }
     origin_runtime.shutdown_background();
 }
 
 // Rule 2: per attempt one get_conn, then exactly one of got_conn and get_conn_failed; HTTP/2 included.
-// pool/core.rs, `may_dial`: without `Err(WaitCause::OtherDial)` the cold requests make eight dials.
+// pool/core.rs, `may_dial`: `false` for `host.dialing > 0`, so that nobody waits for another's dial → eight_cold_…
+// hooks/emit.rs, `GetConn::got`: `self.owed.0.clone()` for `.take()`, so that its drop tells a failure → eight_cold_…
 
 #[tokio::test]
 async fn rule_2_eight_cold_http2_requests_ask_once_each_and_make_one_dial() {
@@ -149,9 +157,12 @@ async fn rule_2_a_request_that_gets_no_connection_is_told_once() {
 }
 
 // Rule 3: a hook fires when its event happens.
-// exchange/sensor.rs, `flushed`: a mark taken when the body was handed over (`&& exchange.marks().touched` alone, in
-// `passed_out`) comes before the origin read anything.
-// exchange/sensor.rs, `passed_in`: a mark taken in `exchange::send` at the parsed head comes too late for the second test.
+// exchange/marks.rs, `body_over`: with `self.wrote_request(self.hooks.now())`, the moment of handing over →
+// wrote_request_waits_until_…, an_http2_connection_is_back_…
+// exchange/sensor.rs, `flushed`: no `exchange.is_body_over()` → a_flush_in_the_middle_of_a_body_…
+// exchange/sensor.rs, `passed_in`: no `exchange.read(at)` for HTTP/1, but in exchange/mod.rs, `send`, before
+// `exchange.head_read()` → the_first_byte_is_told_…
+// exchange/marks.rs, `side_over`: no `marks.request_over` → an_http2_connection_is_back_…
 
 #[tokio::test]
 async fn rule_3_wrote_request_waits_until_the_socket_took_the_last_byte() {
@@ -241,8 +252,10 @@ async fn rule_3_an_http2_connection_is_back_only_when_its_stream_is_free() {
 }
 
 // Rule 4: put_idle_conn once per attempt that got a connection, with its outcome.
-// exchange/body.rs, `must_close`: without its `CloseReason::Http10` arm the connection goes back to the pool.
-// exchange/driver.rs, `poll_drain`: without its limit the endless body is waited for.
+// exchange/body.rs, `must_close`: no `CloseReason::Http10` branch → every_return_tells_its_outcome
+// exchange/driver.rs, `poll_drain`: `usize::MAX - DRAIN_BYTES` for the limit → every_return_tells_its_outcome
+// exchange/body.rs, `Ending::dropped`: `After::Close(BodyIncomplete)` for `After::Drain` → a_little_that_was_left_…
+// pool/core.rs: `PoolFull` for `HostPoolFull` → limits_of_the_pool_are_told
 
 #[tokio::test]
 async fn rule_4_every_return_tells_its_outcome() {
@@ -325,8 +338,38 @@ async fn rule_4_a_connection_goes_straight_to_who_waits_for_it() {
     assert_eq!(second.wait.and_then(|wait| wait.cause).map(|cause| cause.as_str()), Some("host_limit"));
 }
 
+// Rule 5: a dial that lost its race is told, and never touches a record that it does not belong to.
+// timeline/recorder.rs, `setup_hook`: `fold(timeline)` whether or not there is a connection → this test.
+// timeline/recorder.rs, `got_conn`: no `timeline.setup.clear()` → this test.
+
+#[tokio::test]
+async fn rule_5_a_dial_that_was_overtaken_is_paired_but_not_in_the_record() {
+    let origin = Origin::plain().serve(hello);
+    let (gate, resolver) = (Gate::new(), FakeResolver::new().local("origin.test"));
+    let traced = Traced::new(Client::builder().resolver(Arc::new(resolver.clone())));
+    let url = origin.url_at("origin.test", "/");
+    let first = within("a head", traced.get(url.clone())).await.expect("a response");
+    let resolver = resolver.hold("origin.test", &gate);
+    let second = tokio::spawn(traced.get(url));
+    gate.reached().await;
+    // The first one's connection comes back while the second one's dial is still at its lookup.
+    read(first).await.expect("a body");
+    let second = within("a head", second).await.expect("no panic").expect("a response");
+    gate.open();
+    traced.log.wait_for("connect_done", 2).await;
+    read(second).await.expect("a body");
+    traced.log.settled().await.assert_paired_over(2);
+    assert_eq!((resolver.lookups("origin.test"), traced.log.count("dns_done")), (2, 2));
+    ExpectedTimeline::new()
+        .phases(["get-connection", "request-write", "response-wait", "response-read"])
+        .outcome("handed_over")
+        .reused(true)
+        .check(&traced.timelines(2).await[1]);
+}
+
 // Rule 6: hooks observe.
-// hooks/fanout.rs, `contained`: without `catch_unwind` the panicking hook takes the connection down.
+// hooks/fanout.rs, `contained`: `hook()` without `catch_unwind` → both.
+// client.rs, `Call::exchange`: one more header field where `exchange.is_watched()` → the_bytes_and_the_reuse_…
 
 /// Uses the client from inside its hooks, and panics in all of the others.
 struct Wild(std::sync::OnceLock<Client>);
@@ -404,7 +447,8 @@ async fn rule_6_a_hook_may_use_its_own_client() {
 }
 
 // Rule 7: absent is absent.
-// timeline/recorder.rs, `got_conn`: without `(wait, _) => *wait = None` a reused connection shows a wait.
+// timeline/recorder.rs, `got_conn`: `_ => {}` for `(wait, _) => *wait = None` → a_reused_connection_has_no_set_up
+// dial/mod.rs, `addresses`: no branch for what parses as an `IpAddr` → an_address_has_no_lookup
 
 #[tokio::test]
 async fn rule_7_a_reused_connection_has_no_set_up() {
@@ -442,7 +486,9 @@ async fn rule_7_an_address_has_no_lookup() {
 }
 
 // Rule 8: reused means that the connection has carried a request before.
-// exchange/mod.rs, `count_request`: counting at the dial makes the first use of a background dial a reuse.
+// timeline/mod.rs, `ConnectionUse::reused`: `self.outcome != ConnOutcome::New` → the_first_use_of_…
+// timeline/mod.rs, `ConnectionUse::was_idle`: `self.request_number > 1` → the_first_use_of_…
+// pool/core.rs: a slot begins with `uses: 1` → both.
 
 fn facts(timeline: &Timeline) -> (&'static str, bool, bool, u64) {
     let used = timeline.connection.as_ref().expect("a connection");
