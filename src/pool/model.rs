@@ -446,3 +446,23 @@ fn a_connection_that_is_just_coming_back_is_waited_for_and_not_doubled() {
     model.run(&Step::Closed(0));
     assert_eq!(model.dials.len(), 2);
 }
+
+#[test]
+fn a_loan_that_came_to_nothing_does_not_count_as_a_use() {
+    let mut model = pool(PoolConfig::default());
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    model.run(&Step::Dialed { which: 0, http2: false });
+    let (slot, conn) = (model.conns[0].slot, model.conns[0].conn.clone());
+    for (unused, next) in [(true, 1), (false, 2)] {
+        if unused {
+            model.core.unused(slot, 1);
+        }
+        let mut effects = Vec::new();
+        model.core.checkin(slot, conn.clone(), model.now, &mut effects);
+        let key = model.keys[0].clone();
+        match model.core.checkout(&key, model.now, false, || 9, &mut effects) {
+            Checkout::Ready(lease) => assert_eq!(lease.number, next),
+            Checkout::Wait { .. } => panic!("it is idle"),
+        }
+    }
+}
