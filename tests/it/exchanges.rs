@@ -253,3 +253,39 @@ async fn url_credentials_are_sent_and_never_shown() {
     }
     assert_eq!(timeline.request.url, format!("http://REDACTED:REDACTED@{}/?sig=REDACTED", origin.addr()));
 }
+
+#[tokio::test]
+async fn an_idle_connection_closes_when_its_time_is_over() {
+    for (origin, limit, reason) in [
+        (Origin::plain().serve(echo), "idle", "idle_timeout"),
+        (Origin::plain().serve(echo), "life", "lifetime_expired"),
+    ] {
+        let soon = std::time::Duration::from_millis(30);
+        let builder = origin.client_builder();
+        let traced = Traced::new(match limit {
+            "idle" => builder.pool_idle_timeout(soon),
+            _ => builder.max_connection_lifetime(soon),
+        });
+        traced.read(origin.url("/")).await.expect("a response");
+        // Nobody asks for it again: its own timer ends it.
+        traced.log.wait_for("conn_closed", 1).await;
+        let told = traced.log.details("conn_closed").remove(0);
+        assert!(told.ends_with(reason), "{told}");
+        origin.until_closed(1).await;
+    }
+}
+
+#[tokio::test]
+async fn close_idle_connections_closes_what_is_idle_and_nothing_else() {
+    let origin = Origin::plain().serve(echo);
+    let traced = Traced::new(origin.client_builder());
+    let request = Request::post(origin.url("/")).body(Full::new(Bytes::from(vec![0; 3_000_000]))).expect("a request");
+    let running = within("a head", traced.client.request(request)).await.expect("a response");
+    traced.read(origin.url("/")).await.expect("a response");
+    traced.log.wait_for("put_idle_conn", 1).await;
+    traced.client.close_idle_connections();
+    traced.log.wait_for("conn_closed", 1).await;
+    assert_eq!(read(running).await.expect("the running one goes on").len(), 3_000_000);
+    traced.log.settled().await.assert_paired_over(2);
+    assert!(traced.log.details("conn_closed")[0].ends_with("pool_closed"));
+}
