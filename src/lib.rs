@@ -85,3 +85,8 @@ pub use self::{
     phase::Phase,
     timeline::Timeline,
 };
+
+/// Its programs compile: they are what a newcomer copies.
+#[cfg(all(doctest, feature = "otlp"))]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -48,8 +48,7 @@ fn assert_connection_is_true(attempt: &Value, protocol: Protocol) {
         check(connection[end].as_str().is_some_and(|a| a.parse::<std::net::SocketAddr>().is_ok()), end);
     }
     if outcome == "new" {
-        // HTTP/2 numbers requests in the order of their streams, and another one's may have been opened first.
-        check(number == 1 || protocol == Protocol::Http2, "a new connection has no past");
+        check(number == 1, "a new connection has no past");
         check(connection["age_us"] == 0.0, "a new connection has no age");
         check(attempt["dns"]["host"] == "localhost", "dns.host");
         check(attempt["dns"]["addrs"].as_array().is_some_and(|a| !a.is_empty()), "dns.addrs");
