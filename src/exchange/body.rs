@@ -24,9 +24,8 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{
-    After, Loan, Shared,
-    failure::{self, BodyError},
-    marks::Exchange,
+    After, Loan, Shared, failure,
+    marks::{BodyError, Exchange},
 };
 use crate::{
     clock,

@@ -1,6 +1,6 @@
 //! What hyper's errors mean: the kind out of the closed set, the phase from the marks.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc};
+use std::io;
 
 use super::marks::Exchange;
 use crate::{
@@ -8,23 +8,6 @@ use crate::{
     hooks::CloseReason,
     phase::Phase,
 };
-
-/// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
-/// tells that the stream was reset.
-#[derive(Debug, Clone)]
-pub(super) struct BodyError(pub(super) Arc<dyn StdError + Send + Sync>);
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request body failed")
-    }
-}
-
-impl StdError for BodyError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
-    }
-}
 
 /// The error of an exchange that died.
 pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {

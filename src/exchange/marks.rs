@@ -5,14 +5,15 @@
 //! lock.
 
 use std::{
-    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
+    error::Error as StdError,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Instant,
 };
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::Incoming;
 
-use super::failure::BodyError;
 use crate::{
     clock,
     connection::Protocol,
@@ -305,6 +306,23 @@ impl Exchange {
     /// The moment of the last byte that came for this request, or now.
     pub(crate) fn last_read_or_now(&self) -> Instant {
         self.marks().last_read.unwrap_or_else(clock::now)
+    }
+}
+
+/// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
+/// tells that the stream was reset.
+#[derive(Debug, Clone)]
+pub(super) struct BodyError(pub(super) Arc<dyn StdError + Send + Sync>);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request body failed")
+    }
+}
+
+impl StdError for BodyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
     }
 }
 
