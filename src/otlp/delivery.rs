@@ -22,8 +22,9 @@ use opentelemetry_sdk::{
 
 use crate::clock;
 
-/// From here on after a shutdown's begin, a collector that took nothing yet is not asked again. One export to a dead
-/// collector takes up to 0.95 s with its retries, so that all of it stays below 2 s.
+/// From here on after a shutdown's begin, a collector that refused an export since and took none is not asked again. One
+/// export to a dead collector takes up to 0.95 s with its retries, so that all of it stays below 2 s. A collector that was
+/// not asked yet always is: the SDK ends one after another, and a dead one may have used up the time of a live one.
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// One signal's way to one collector.
@@ -43,6 +44,7 @@ struct State {
     in_flight: u32,
     closing: Option<Instant>,
     delivered_since: bool,
+    failed_since: bool,
     last: Option<bool>,
 }
 
@@ -103,7 +105,8 @@ impl Delivery {
         let given_up = {
             let mut state = self.state();
             let waited = state.closing.map(|since| clock::now().saturating_duration_since(since));
-            let given_up = waited.is_some_and(|waited| waited >= PATIENCE) && !state.delivered_since;
+            let late = waited.is_some_and(|waited| waited >= PATIENCE);
+            let given_up = late && state.failed_since && !state.delivered_since;
             state.in_flight += 1;
             given_up
         };
@@ -134,6 +137,7 @@ impl Delivery {
         state.in_flight -= 1;
         state.last = Some(result.is_ok());
         state.delivered_since |= state.closing.is_some() && result.is_ok();
+        state.failed_since |= state.closing.is_some() && result.is_err();
         self.changed.notify_all();
     }
 }
