@@ -112,7 +112,7 @@ static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
 /// A connection's place in the pool.
 struct Place {
-    pub(super) pool: Arc<Pool<Conn>>,
+    pool: Arc<Pool<Conn>>,
     slot: SlotId,
 }
 

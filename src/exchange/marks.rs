@@ -67,8 +67,6 @@ pub(crate) struct Marks {
     pub(crate) stream_id: Option<u32>,
     /// HTTP/2: nothing more comes for this stream.
     response_over: bool,
-    /// HTTP/2: the stream was reset, by either side.
-    pub(crate) reset: bool,
     /// The application is done with the response.
     consumed: bool,
 }
@@ -237,7 +235,7 @@ impl Exchange {
 
     /// HTTP/2: the stream was reset by either side.
     pub(crate) fn reset(&self) {
-        self.side_over(|marks| (marks.reset, marks.request_over, marks.response_over) = (true, true, true));
+        self.side_over(|marks| (marks.request_over, marks.response_over) = (true, true));
     }
 
     /// The application has the whole response, or dropped it.
