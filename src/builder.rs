@@ -13,7 +13,7 @@ use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, PoolConfig, ProtocolChoice},
-    dial::{Dialer, Resolve, SystemResolver, Tls, Trust},
+    dial::{ColdDials, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::Error,
     hooks::{ClientTrace, Stack},
     pool::Pool,
@@ -40,6 +40,7 @@ pub struct ClientBuilder {
     protocol: ProtocolChoice,
     trust: Trust,
     resolver: Arc<dyn Resolve>,
+    cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
     timeline: bool,
@@ -59,6 +60,7 @@ impl Default for ClientBuilder {
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
             resolver: Arc::new(SystemResolver),
+            cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
             timeline: false,
@@ -155,9 +157,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Looks up names. Default: the system's resolver.
+    /// Looks up names. Default: the system's resolver. Lookups of one name at the same time are one; answers are not kept.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// Connects over this version of IP only, also to hosts that have addresses of both. Default: both.
+    pub fn ip_version(mut self, version: IpVersion) -> Self {
+        self.dial.ip_version = Some(version);
         self
     }
 
@@ -185,6 +193,15 @@ impl ClientBuilder {
     /// The most that one dial may take: lookup, connects and handshake. Default 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.dial.connect_timeout = timeout;
+        self
+    }
+
+    /// The head start that each address of a host has before the next one is tried beside it (RFC 8305); when it fails, the
+    /// next one follows at once. IPv6 and IPv4 take turns, beginning with the resolver's first answer; the first that
+    /// connects is used. `None`: one after the other, each with its share of the connect timeout. Default 250 ms, as the
+    /// RFC recommends: most handshakes that succeed have by then, and it is all that a dead address costs.
+    pub fn racing_delay(mut self, delay: Option<Duration>) -> Self {
+        self.dial.racing_delay = delay;
         self
     }
 
@@ -228,6 +245,13 @@ impl ClientBuilder {
         self
     }
 
+    /// What several requests to an `https` origin do while there is no connection to it yet. Default
+    /// [`ColdDials::Coalesce`]: they wait for one dial, since a connection that speaks HTTP/2 serves them all.
+    pub fn cold_dials(mut self, cold_dials: ColdDials) -> Self {
+        self.cold_dials = cold_dials;
+        self
+    }
+
     /// The age at which a connection takes no further request. Default: none.
     pub fn max_connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.pool.max_lifetime = Some(lifetime);
@@ -246,7 +270,7 @@ impl ClientBuilder {
         self
     }
 
-    /// The local address to connect from. Default: the system's choice.
+    /// The local address to connect from; addresses of the other version of IP are not tried. Default: the system's choice.
     pub fn local_address(mut self, address: IpAddr) -> Self {
         self.dial.local_address = Some(address);
         self
@@ -279,17 +303,19 @@ impl ClientBuilder {
         let this = self.with_telemetry();
         #[cfg(not(feature = "otel"))]
         let this = self;
-        let Self { mut pool, dial, exchange, protocol, trust, resolver, traces, reporters, timeline, .. } = this;
+        let Self { mut pool, dial, exchange, protocol, trust, resolver, cold_dials, .. } = this;
+        let Self { traces, reporters, timeline, .. } = this;
         let tls = Tls::new(trust, protocol);
-        pool.may_share = tls.may_speak_http2();
-        pool.always_shares = protocol == ProtocolChoice::Http2PriorKnowledge;
+        let coalesce = cold_dials == ColdDials::Coalesce;
+        pool.may_share = coalesce && tls.may_speak_http2();
+        pool.always_shares = coalesce && protocol == ProtocolChoice::Http2PriorKnowledge;
         let trace = match traces.len() {
             0 | 1 => traces.into_iter().next(),
             _ => Some(Arc::new(Stack::new(traces)) as Arc<dyn ClientTrace>),
         };
         Client::from_inner(Inner {
             pool: Pool::new(pool),
-            dialer: Arc::new(Dialer { config: dial, resolver, tls, protocol }),
+            dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), tls, protocol }),
             exchange,
             trace,
             reporters,

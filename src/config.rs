@@ -43,8 +43,13 @@ pub(crate) struct DialConfig {
     pub(crate) connect_timeout: Duration,
     /// One TLS handshake. 10 s, as Go.
     pub(crate) tls_timeout: Duration,
-    /// Addresses tried in turn. 16: more answers are a misconfigured name.
+    /// Addresses tried. 16: more answers are a misconfigured name.
     pub(crate) max_addresses: usize,
+    /// The head start of each address before the next one. 250 ms, as RFC 8305 §5 recommends: most handshakes that still
+    /// succeed have by then. `None`: the next one only when it has failed.
+    pub(crate) racing_delay: Option<Duration>,
+    /// Only addresses of this version.
+    pub(crate) ip_version: Option<IpVersion>,
     /// TCP_NODELAY. On: a request's last small segment must not wait for an acknowledgement.
     pub(crate) nodelay: bool,
     /// TCP keep-alive probes. 30 s, as Go, so that a dead peer is noticed within the idle timeout.
@@ -59,11 +64,43 @@ impl Default for DialConfig {
             connect_timeout: Duration::from_secs(30),
             tls_timeout: Duration::from_secs(10),
             max_addresses: 16,
+            racing_delay: Some(Duration::from_millis(250)),
+            ip_version: None,
             nodelay: true,
             keep_alive: Some(Duration::from_secs(30)),
             local_address: None,
         }
     }
+}
+
+impl DialConfig {
+    /// Whether an address is of the version that is wanted, and can be reached from the local address.
+    pub(crate) fn may_try(&self, addr: IpAddr) -> bool {
+        let ipv4 = addr.to_canonical().is_ipv4();
+        let version = self.ip_version.is_none_or(|version| ipv4 == (version == IpVersion::V4));
+        version && self.local_address.is_none_or(|local| ipv4 == local.is_ipv4())
+    }
+}
+
+/// A version of the Internet Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What several requests do that need a connection to one origin, while there is none, and while it is not known whether
+/// one would be enough (HTTP/2) or each needs its own (HTTP/1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ColdDials {
+    /// One dials; the others wait for it. If it turns out to be HTTP/1.1, they dial at once, and this is remembered for
+    /// 10 minutes. If it fails, it has failed for all.
+    #[default]
+    Coalesce,
+    /// Each dials, as Go's client does: HTTP/1.1 is a handshake faster, HTTP/2 makes connections that it does not need.
+    Parallel,
 }
 
 /// How the protocol of a connection is chosen.
