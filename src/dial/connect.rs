@@ -70,9 +70,11 @@ async fn first_connected<T, F: Future<Output = io::Result<T>>>(
 }
 
 /// The error of the address that was tried first, as the one most wanted. But that this machine has no way to an address
-/// says little as long as another one has been tried on the network.
+/// (often: no IPv6) says little as long as another one has been tried on the network.
 fn most_telling(errors: Vec<Error>) -> Error {
-    let no_way = |error: &Error| matches!(error.kind(), Kind::NetworkUnreachable | Kind::AddressNotAvailable);
+    let no_way = |error: &Error| {
+        matches!(error.kind(), Kind::NetworkUnreachable | Kind::AddressNotAvailable | Kind::ConnectFailed)
+    };
     let tried = errors.iter().position(|error| !no_way(error)).unwrap_or(0);
     errors.into_iter().nth(tried).unwrap_or_else(|| Error::new(Kind::NoAddresses, Phase::Dns))
 }

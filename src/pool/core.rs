@@ -20,6 +20,7 @@ use slab::Slab;
 
 use super::{
     key::PoolKey,
+    learned::Http1Origins,
     lru::Lru,
     terms::{Checkout, Effect, Lease, Poolable, SlotId, Ticket},
 };
@@ -37,6 +38,8 @@ pub(crate) struct Core<C, W> {
     slots: Slab<Slot<C>>,
     /// Idle connections in the order in which they became idle: the first is the least recently used.
     idle: Lru,
+    /// Of hosts that are forgotten otherwise.
+    http1_origins: Http1Origins,
     serial: u64,
     closed: bool,
 }
@@ -85,6 +88,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             hosts: Slab::new(),
             slots: Slab::new(),
             idle: Lru::default(),
+            http1_origins: Http1Origins::default(),
             serial: 0,
             closed: false,
         }
@@ -204,10 +208,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if let Some(owner) = host.waiters.remove(&ticket.serial) {
             effects.push(Effect::Fail(owner, error.clone()));
         }
-        let none_left = host.dialing == 0 && host.open == 0;
-        if none_left && self.config.max_connections_per_host.is_none() {
-            // They waited for this dial instead of making their own.
-            for serial in std::mem::take(&mut host.undialed) {
+        let last = host.dialing == 0 && host.shared.is_empty();
+        if last && self.coalesces(ticket.host, now) {
+            // They waited for this dial instead of making their own; the first few for connections that are coming back.
+            let host = &mut self.hosts[ticket.host];
+            let waited: Vec<_> = host.undialed.iter().copied().skip(host.returning).collect();
+            for serial in waited {
+                host.undialed.remove(&serial);
                 if let Some(waiter) = host.waiters.remove(&serial) {
                     effects.push(Effect::Fail(waiter, error.clone()));
                 }
@@ -354,6 +361,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if let Some(host) = self.keys.get(key) {
             return *host;
         }
+        let learned = if key.https { self.http1_origins.recall(key) } else { None };
         let host = self.hosts.insert(Host {
             key: key.clone(),
             idle: Vec::new(),
@@ -363,7 +371,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             dialing: 0,
             open: 0,
             returning: 0,
-            learned: None,
+            learned: learned.map(|at| (Protocol::Http1, at)),
         });
         self.keys.insert(key.clone(), host);
         host
@@ -379,8 +387,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     }
 
     /// Whether the `undialed`th waiter without a dial may dial now, or what is to be waited for instead.
-    fn may_dial(&self, host: usize, undialed: usize, now: Instant) -> Result<(), Option<WaitCause>> {
-        let host = &self.hosts[host];
+    fn may_dial(&self, index: usize, undialed: usize, now: Instant) -> Result<(), Option<WaitCause>> {
+        let host = &self.hosts[index];
         if !host.shared.is_empty() {
             return Err(Some(WaitCause::Http2Streams));
         }
@@ -388,8 +396,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             // hyper needs a moment between a body's last byte and its readiness: shorter than any dial.
             return Err(None);
         }
-        let may_share = host.key.https && self.config.may_share && !self.is_http1(host, now);
-        if host.dialing > 0 && (may_share || self.config.always_shares) {
+        if host.dialing > 0 && self.coalesces(index, now) {
             return Err(Some(WaitCause::OtherDial));
         }
         match self.config.max_connections_per_host {
@@ -398,8 +405,12 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    fn is_http1(&self, host: &Host<W>, now: Instant) -> bool {
-        matches!(host.learned, Some((Protocol::Http1, at)) if now.saturating_duration_since(at) < REMEMBER_PROTOCOL)
+    /// Whether one dial may serve all who wait.
+    fn coalesces(&self, host: usize, now: Instant) -> bool {
+        let host = &self.hosts[host];
+        let remembered = |at| now.saturating_duration_since(at) < REMEMBER_PROTOCOL;
+        let is_http1 = matches!(host.learned, Some((Protocol::Http1, at)) if remembered(at));
+        self.config.always_shares || (host.key.https && self.config.may_share && !is_http1)
     }
 
     /// A stream of an HTTP/2 connection that has room.
@@ -593,12 +604,16 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         served
     }
 
-    /// Hosts that nobody uses are forgotten, so that the pool does not grow with every host ever seen.
+    /// Hosts that nobody uses are forgotten, so that the pool does not grow with every host ever seen; all but their
+    /// HTTP/1.1.
     fn forget_if_empty(&mut self, host: usize) {
         let Some(entry) = self.hosts.get(host) else { return };
         if entry.open == 0 && entry.dialing == 0 && entry.waiters.is_empty() {
             let entry = self.hosts.remove(host);
             self.keys.remove(&entry.key);
+            if let (Some((Protocol::Http1, at)), true) = (entry.learned, entry.key.https && self.config.may_share) {
+                self.http1_origins.keep(&entry.key, at);
+            }
         }
     }
 }

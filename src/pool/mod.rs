@@ -6,6 +6,7 @@
 
 mod core;
 mod key;
+mod learned;
 mod lru;
 #[cfg(test)]
 mod model;

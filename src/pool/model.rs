@@ -409,6 +409,45 @@ fn a_failed_cold_dial_is_told_to_all_who_waited_for_it() {
 }
 
 #[test]
+fn a_failed_cold_dial_is_told_to_all_also_below_a_limit() {
+    let mut model = pool(PoolConfig { max_connections_per_host: Some(2), ..PoolConfig::default() });
+    for _ in 0..3 {
+        model.run(&Step::Checkout { host: 1, fresh: false });
+    }
+    model.run(&Step::DialFailed(0));
+    assert_eq!((model.waiting.len(), model.done.len(), model.dials.len()), (0, 3, 0));
+}
+
+#[test]
+fn a_failed_dial_to_an_http1_origin_is_its_own_and_the_next_in_the_queue_dials() {
+    let mut model = pool(PoolConfig { max_connections_per_host: Some(1), ..PoolConfig::default() });
+    for _ in 0..3 {
+        model.run(&Step::Checkout { host: 0, fresh: false });
+    }
+    model.run(&Step::DialFailed(0));
+    assert_eq!((model.waiting.len(), model.done.len(), model.dials.len()), (2, 1, 1));
+}
+
+#[test]
+fn an_origins_http1_is_remembered_for_ten_minutes_without_a_connection() {
+    for (seconds, dials) in [(599, 2), (600, 1)] {
+        let mut model = pool(PoolConfig::default());
+        model.run(&Step::Checkout { host: 1, fresh: false });
+        model.run(&Step::Dialed { which: 0, http2: false });
+        model.run(&Step::Return { which: 0, reuse: false });
+        model.run(&Step::Closed(0));
+        model.run(&Step::Wait(seconds));
+        // A dial that fails has not shown anything.
+        model.run(&Step::Checkout { host: 1, fresh: false });
+        model.run(&Step::DialFailed(0));
+        for _ in 0..2 {
+            model.run(&Step::Checkout { host: 1, fresh: false });
+        }
+        assert_eq!(model.dials.len(), dials, "after {seconds} s");
+    }
+}
+
+#[test]
 fn a_dial_that_nobody_waits_for_any_more_fills_the_pool() {
     let mut model = pool(PoolConfig::default());
     model.run(&Step::Checkout { host: 0, fresh: false });
