@@ -130,16 +130,17 @@ mod silent {
     /// An address where nobody answers as long as this lives.
     struct Silent {
         _listener: socket2::Socket,
-        _queued: std::net::TcpStream,
+        _queued: [std::net::TcpStream; 2],
     }
 
     impl Silent {
         fn at(addr: SocketAddr) -> Self {
             let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
             listener.bind(&addr.into()).expect("a free port");
-            // One connection that nobody accepts fills a queue without length.
-            listener.listen(0).expect("a bound socket");
-            Self { _queued: std::net::TcpStream::connect(addr).expect("room for one"), _listener: listener }
+            // A queue of length one is full with two connections that nobody accepts.
+            listener.listen(1).expect("a bound socket");
+            let queued = [0, 1].map(|_| std::net::TcpStream::connect(addr).expect("room for two"));
+            Self { _listener: listener, _queued: queued }
         }
     }
 
