@@ -14,7 +14,7 @@ use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
-use super::{Conn, Desk, Executor, Over, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
+use super::{Conn, Desk, Exchange, Executor, Over, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
 use crate::{
     clock,
     config::{DRAIN_BYTES, DRAIN_TIME},
@@ -88,10 +88,37 @@ impl Driver {
         }
         self.take_back(cx);
         self.watch_expiry(cx);
+        self.poll_unfinished(cx);
         self.poll_over(cx)
     }
 
-    /// An HTTP/1 connection that is over ends, also where hyper still has something to write that nobody reads.
+    /// HTTP/2: an upload that the peer's window blocks can be neither ended nor reset, since hyper does not ask it for
+    /// more. Its connection takes no further requests, and ends with those that are on it.
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>) {
+        let until = {
+            let mut desk = self.shared.desk();
+            desk.unfinished.retain(|(_, exchange)| !exchange.is_request_over());
+            desk.unfinished.first().map(|(until, _)| *until)
+        };
+        let Some(until) = until else {
+            self.patience = self.patience.take().filter(|_| self.shared.desk().over.is_some());
+            return;
+        };
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        if patience.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.patience = None;
+        self.shared.closing(CloseReason::RequestUnfinished);
+        self.draining = true;
+        self.shared.home().draining();
+        let unfinished = std::mem::take(&mut self.shared.desk().unfinished);
+        for (_, exchange) in unfinished {
+            exchange.reset();
+        }
+    }
+
+    /// A connection that is over ends, also where hyper still has something to write that nobody reads.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let Some(over) = self.shared.desk().over else { return Poll::Pending };
         if over == Over::Now {
@@ -237,6 +264,18 @@ impl Returning {
 }
 
 impl Desk {
+    /// HTTP/2: a request was answered, and its upload has not ended.
+    pub(super) fn unfinished(&mut self, exchange: &Arc<Exchange>) {
+        if self.ended {
+            return;
+        }
+        // Its body gives up by itself after the same time, if hyper asks it.
+        self.unfinished.push((clock::now() + 2 * DRAIN_TIME, Arc::clone(exchange)));
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Nobody will use this connection again.
     pub(super) fn over(&mut self, over: Over) {
         self.over = Some(over);

@@ -202,6 +202,11 @@ impl Exchange {
         marks.body_over && marks.touched && !marks.wrote_request
     }
 
+    /// Nothing more of the request will be sent.
+    pub(super) fn is_request_over(&self) -> bool {
+        self.lock().request_over
+    }
+
     pub(crate) fn is_request_written(&self) -> bool {
         self.lock().wrote_request
     }
@@ -281,7 +286,8 @@ impl Exchange {
     /// A head begins: the final one, as far as is known yet.
     pub(super) fn head_begins(&self, at: Option<Instant>) {
         let mut marks = self.lock();
-        if !marks.head_final {
+        // Behind one interim response too many, nothing is read any more.
+        if !marks.head_final && marks.interims <= MAX_INTERIM {
             (marks.head_begun, marks.final_first_byte) = (true, at);
         }
     }
@@ -289,7 +295,7 @@ impl Exchange {
     /// The head that began is the final one.
     pub(super) fn head_is_final(&self, status: Option<u16>) {
         let mut marks = self.lock();
-        (marks.head_final, marks.status) = (true, status);
+        (marks.head_final, marks.status) = (marks.head_begun, status);
     }
 
     pub(super) fn is_head_final(&self) -> bool {

@@ -151,7 +151,10 @@ impl Sensor {
         let at = self.transport.last_read();
         match &mut self.protocol {
             Scanner::Http1 { heads, .. } => {
-                let Some(exchange) = self.wire.current() else { return Ok(()) };
+                let Some(exchange) = self.wire.current() else {
+                    self.wire.surplus();
+                    return Ok(());
+                };
                 exchange.read(at);
                 if heads.is_final() {
                     return Ok(());

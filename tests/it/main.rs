@@ -2,9 +2,11 @@
 
 mod exchanges;
 mod failures;
+mod interim;
 mod otlp;
 mod rules;
 mod spans;
 mod stories;
+mod streams;
 mod support;
 mod support_selftest;
