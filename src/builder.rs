@@ -12,7 +12,7 @@ use crate::views::{metrics::Metrics, spans::Spans};
 use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
-    config::{DialConfig, ExchangeConfig, PoolConfig, ProtocolChoice},
+    config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
     dial::{ColdDials, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::Error,
     hooks::{ClientTrace, Stack},
@@ -211,6 +211,13 @@ impl ClientBuilder {
         self
     }
 
+    /// How long a request body waits for `100 Continue` where the request has `Expect: 100-continue`, before it is sent
+    /// anyway (RFC 9110 §10.1.1). From the moment when the socket took the head. Default 1 s, as Go and curl.
+    pub fn expect_continue_timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.expect_continue_timeout = timeout;
+        self
+    }
+
     /// The most that a request may take, from the call to the last byte of the response, retries included. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.exchange.timeout = Some(timeout);
@@ -255,6 +262,22 @@ impl ClientBuilder {
     /// The age at which a connection takes no further request. Default: none.
     pub fn max_connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.pool.max_lifetime = Some(lifetime);
+        self
+    }
+
+    /// Pings HTTP/2 connections (RFC 9113 §6.7): one each `interval` without a frame from the peer; without an answer within
+    /// `timeout` the connection is dead. `while_idle`: also when no request is on it. Their round trips are in
+    /// [`ConnClosedInfo::http2`](crate::hooks::ConnClosedInfo). Default: off, since pings wake radios and servers; then a peer
+    /// that is silently gone is noticed by timeouts only.
+    pub fn http2_keep_alive(mut self, interval: Duration, timeout: Duration, while_idle: bool) -> Self {
+        self.exchange.http2_keep_alive = Some(Http2KeepAlive { interval, timeout, while_idle });
+        self
+    }
+
+    /// Bytes that an HTTP/2 peer may send before this end has read them: per stream, and on the connection (RFC 9113
+    /// §6.9.2). Default: 2 MiB and 5 MiB, hyper's.
+    pub fn http2_windows(mut self, stream: u32, connection: u32) -> Self {
+        self.exchange.http2_windows = Some((stream, connection));
         self
     }
 

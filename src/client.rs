@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, Version, request::Parts};
+use http::{Method, Request, Response, Uri, request::Parts};
 use http_body::Body;
 
 use self::{attempt::Attempt, dialing::Dial, head::prepare};
@@ -386,15 +386,11 @@ impl Call {
         });
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
         prepare(&mut head, &payload, &self.key, shared.info.protocol);
-        let exchange = self.attempt.exchange(&head, shared.info.protocol);
-        let body = RequestBody::new(payload, Arc::clone(&exchange), shared);
-        let mut request = Request::from_parts(head, body);
-        if exchange.is_watched() && request.version() == Version::HTTP_11 {
-            let exchange = Arc::clone(&exchange);
-            hyper::ext::on_informational(&mut request, move |response| {
-                exchange.informational(response.status(), response.headers());
-            });
-        }
+        let expects = !matches!(payload, Payload::Empty) && exchange::expects_continue(&head.headers);
+        let expect = expects.then_some(self.inner.exchange.expect_continue_timeout);
+        let exchange = self.attempt.exchange(&head, shared.info.protocol, expect);
+        let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);
+        let request = Request::from_parts(head, body);
         let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;
         if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
             response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));

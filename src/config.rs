@@ -125,11 +125,33 @@ pub(crate) struct ExchangeConfig {
     pub(crate) max_headers: usize,
     /// Bytes of a response's head. 256 KiB: the largest seen in the wild fit twice.
     pub(crate) max_head_bytes: usize,
+    /// How long a body waits for `100 Continue`. 1 s, as Go and curl: a server that says nothing may not know of it.
+    pub(crate) expect_continue_timeout: Duration,
+    /// HTTP/2 pings: how often, and how long an answer may take. Off: they wake radios and servers.
+    pub(crate) http2_keep_alive: Option<Http2KeepAlive>,
+    /// Bytes that an HTTP/2 peer may send before an update, per stream and in all. hyper's: 2 MiB and 5 MiB.
+    pub(crate) http2_windows: Option<(u32, u32)>,
+}
+
+/// Pings on HTTP/2 connections.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Http2KeepAlive {
+    pub(crate) interval: Duration,
+    pub(crate) timeout: Duration,
+    /// Without streams too.
+    pub(crate) while_idle: bool,
 }
 
 impl Default for ExchangeConfig {
     fn default() -> Self {
-        Self { timeout: None, max_headers: 100, max_head_bytes: 256 * 1024 }
+        Self {
+            timeout: None,
+            max_headers: 100,
+            max_head_bytes: 256 * 1024,
+            expect_continue_timeout: Duration::from_secs(1),
+            http2_keep_alive: None,
+            http2_windows: None,
+        }
     }
 }
 
@@ -137,3 +159,5 @@ impl Default for ExchangeConfig {
 pub(crate) const DRAIN_BYTES: usize = 256 * 1024;
 /// As above.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(50);
+/// Interim responses to one request. 50: real servers send one or two, and each costs work before any answer.
+pub(crate) const MAX_INTERIM: u16 = 50;

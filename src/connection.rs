@@ -3,7 +3,12 @@
 //! A leaf: hooks hand these facts out, records keep them, views show them. They are shared by `Arc`, so that a record
 //! costs no copy of them.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// One connection, from the moment it was ready for use.
 #[derive(Debug)]
@@ -64,6 +69,60 @@ pub struct LeafCertificate {
     pub issuer: String,
     /// The end of its validity, seconds since the Unix epoch.
     pub not_after: i64,
+}
+
+/// What passed on an HTTP/2 connection beside its requests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http2Record {
+    /// What the peer announced.
+    pub settings: Http2Settings,
+    /// The peer's GOAWAY (RFC 9113 §6.8), the last one; absent if there was none.
+    pub goaway: Option<GoAway>,
+    /// Streams that the peer reset (RFC 9113 §6.4).
+    pub resets_received: u64,
+    /// Streams that this end reset: requests that were given up.
+    pub resets_sent: u64,
+    /// The error code of the last reset, whoever sent it.
+    pub last_reset_code: Option<u32>,
+    /// Pings that were answered; none are sent unless
+    /// [`http2_keep_alive`](crate::ClientBuilder::http2_keep_alive) is on.
+    pub pings_answered: u64,
+    /// The time between the last ping and its answer; absent without one.
+    pub last_round_trip: Option<Duration>,
+    /// The shortest of those times.
+    pub min_round_trip: Option<Duration>,
+    /// The frames did not agree with what was known of the streams, so that no detail per stream was told from then on:
+    /// rather absent than wrong. Never seen with the versions of hyper and h2 that this crate is tested with.
+    pub disagreed: bool,
+}
+
+/// The settings of an HTTP/2 peer (RFC 9113 §6.5.2): each as last announced, absent if it never was.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Http2Settings {
+    /// Bytes of its decoder's table.
+    pub header_table_size: Option<u32>,
+    /// Streams that it allows at once.
+    pub max_concurrent_streams: Option<u32>,
+    /// Bytes that a stream may send before its first window update.
+    pub initial_window_size: Option<u32>,
+    /// Bytes of a frame's payload.
+    pub max_frame_size: Option<u32>,
+    /// Bytes of a header list.
+    pub max_header_list_size: Option<u32>,
+    /// Whether it takes extended CONNECT (RFC 8441).
+    pub enable_connect_protocol: Option<bool>,
+}
+
+/// A peer's word that it takes no further streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GoAway {
+    /// The last stream that it handles.
+    pub last_stream: u32,
+    /// Why (RFC 9113 §7); 0 for no error.
+    pub error_code: u32,
 }
 
 /// The identity of a span: what `traceparent` carries (W3C Trace Context).

@@ -168,6 +168,7 @@ kinds! {
     WriteFailed = "write_failed", "the request could not be written";
     MalformedResponse = "malformed_response", "the response is malformed";
     HeadTooLarge = "head_too_large", "the response head is too large";
+    TooManyInformational = "too_many_informational", "too many interim responses";
     BodyIncomplete = "body_incomplete", "the response body ended too early";
     Http2ProtocolError = "http2_protocol_error", "HTTP/2 protocol error";
     Http2StreamReset = "http2_stream_reset", "the HTTP/2 stream was reset";

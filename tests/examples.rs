@@ -7,6 +7,12 @@ use std::{
     time::Duration,
 };
 
+#[path = "it/support/mod.rs"]
+#[allow(dead_code, reason = "the kit is shared with the other test binaries")]
+mod support;
+
+use self::support::collector::Collector;
+
 fn example(name: &str) -> Command {
     // `cargo test` builds the examples into a folder beside this test's own.
     let mut folder = std::env::current_exe().expect("a path").parent().expect("deps").to_path_buf();
@@ -51,13 +57,17 @@ fn all_of(mut pipe: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn output(name: &str) -> String {
-    // A port that nobody listens on: no collector, whatever runs on this machine.
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
     let mut command = example(name);
-    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{closed}"));
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", closed_endpoint());
     let output = run(command);
     assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// On a port that nobody listens on: no collector, whatever runs on this machine.
+fn closed_endpoint() -> String {
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    format!("http://{closed}")
 }
 
 #[test]
@@ -114,15 +124,87 @@ fn quickstart_draws_every_phase_from_the_spans_that_the_collector_received() {
     let output = run(example("quickstart"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{err}");
+    assert_eq!(err, "", "nothing to warn of");
     let phases = ["get-connection", "dns", "connect", "tls", "request-write", "response-wait", "response-read"];
-    for said in
-        phases.into_iter().chain(["first-byte", "idle-return", "connection_refused", "shared connection", "3 of 5"])
-    {
+    for said in phases.into_iter().chain(["first-byte", "idle-return", "32 spans of 6 requests", "3 of 5"]) {
         assert!(out.contains(said), "{said} is missing in\n{out}");
     }
     assert!(!out.contains('\u{1b}'), "no colours in a pipe");
     let widest = out.lines().map(|line| line.chars().count()).max();
     assert!(widest <= Some(80), "a line of {widest:?} columns");
+}
+
+#[test]
+fn quickstart_says_of_each_picture_what_it_shows() {
+    let output = run(example("quickstart"));
+    let out = String::from_utf8_lossy(&output.stdout);
+    let told: Vec<_> = pictures(&out).into_iter().map(|(caption, facts, _)| (caption, facts)).collect();
+    let expected = [
+        ("A first request", "200 · HTTP/1.1 · new connection #1"),
+        ("The next one", "200 · HTTP/1.1 · reused connection #1, request 2 on it"),
+        ("Here the server", "200 · HTTP/1.1 · reused connection #1, request 3 on it"),
+        ("HTTP/2: two requests", "200 · HTTP/2 · new connection #2"),
+        ("... and the other", "404 · HTTP/2 · shared connection #2, request 2 on it"),
+        ("A failure is told", "✗ connection_refused"),
+    ];
+    assert_eq!(told.len(), expected.len(), "{out}");
+    for ((caption, facts), (begins, shows)) in told.into_iter().zip(expected) {
+        assert!(caption.starts_with(begins), "{caption}\n{out}");
+        assert_eq!(facts, shows, "under: {caption}\n{out}");
+    }
+    let waits: Vec<_> = pictures(&out).into_iter().map(|(_, _, bars)| bars.contains("waits for: other_dial")).collect();
+    assert_eq!(waits, [false, false, false, false, true, false], "{out}");
+}
+
+/// Caption, facts and bars of each picture.
+fn pictures(out: &str) -> Vec<(&str, &str, String)> {
+    let lines: Vec<&str> = out.lines().collect();
+    let titles = (0..lines.len()).filter(|at| lines[*at].starts_with("GET http"));
+    titles
+        .map(|at| {
+            let bars = lines[at + 3..].iter().take_while(|line| line.starts_with("  "));
+            (lines[at - 2], lines[at + 1], bars.copied().collect::<Vec<_>>().join("\n"))
+        })
+        .collect()
+}
+
+#[test]
+fn quickstart_draws_the_whole_story_or_nothing() {
+    let mut command = example("quickstart");
+    // A request in two: one run in 64 has them all, and the words still have to fit the pictures then.
+    command.env("OTEL_TRACES_SAMPLER", "traceidratio").env("OTEL_TRACES_SAMPLER_ARG", "0.5");
+    let output = run(command);
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(pictures(&out).len(), if output.status.success() { 6 } else { 0 }, "{said}{out}");
+    assert_eq!(out.is_empty(), !output.status.success(), "{out}");
+    assert_eq!(said.lines().count(), usize::from(!output.status.success()), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn quickstart_exports_to_the_collector_of_the_environment_as_well() {
+    for (collector, protocol) in [(Collector::http(), "http/protobuf"), (Collector::grpc(), "grpc")] {
+        let mut command = example("quickstart");
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint()).env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let output = tokio::task::spawn_blocking(move || run(command)).await.expect("it ends");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && err.is_empty(), "{protocol}: {err}");
+        // They are as many as those that were drawn.
+        let spans = collector.spans(1).await;
+        assert!(out.contains(&format!("{} spans of 6 requests", spans.len())), "{protocol}: {}\n{out}", spans.len());
+        collector.metric("httptrace.connection.acquisitions").await;
+    }
+}
+
+#[test]
+fn quickstart_warns_of_a_collector_of_the_environment_that_is_down_and_draws_all_the_same() {
+    let mut command = example("quickstart");
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", closed_endpoint());
+    let output = run(command);
+    let (out, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    assert_eq!(pictures(&out).len(), 6, "{out}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("32 dropped"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! One attempt of a call: who hears of it, and the hooks that it calls.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http::request::Parts;
 
@@ -82,11 +85,12 @@ impl Attempt {
         trace
     }
 
-    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol) -> Arc<Exchange> {
+    /// `expect`: the body waits for `100 Continue`, at most for so long.
+    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, expect: Option<Duration>) -> Arc<Exchange> {
         let fields = self.hooks.wants_fields().then(|| {
             let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
             Box::new(Fields { protocol, method, uri, headers })
         });
-        Arc::new(Exchange::new(self.hooks.clone(), fields))
+        Arc::new(Exchange::new(self.hooks.clone(), fields, expect))
     }
 }

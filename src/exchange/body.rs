@@ -13,7 +13,8 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -26,11 +27,14 @@ use tokio::time::Sleep;
 use super::{
     After, Loan, Shared, failure,
     marks::{BodyError, Exchange},
+    upload::May,
 };
 use crate::{
     clock,
+    connection::Protocol,
     error::{BoxError, Error},
     hooks::{emit, *},
+    phase::Phase,
 };
 
 // === the request ===
@@ -104,16 +108,78 @@ pub(crate) struct RequestBody {
     exchange: Arc<Exchange>,
     shared: Arc<Shared>,
     dispatched: AtomicBool,
+    /// CONNECT: the stream stays open behind a head without a body.
+    is_connect: bool,
+    /// Until when it waits for `100 Continue`, or may go on behind the answer.
+    timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: Arc<Shared>) -> Self {
-        Self { payload, exchange, shared, dispatched: AtomicBool::new(false) }
+    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: Arc<Shared>, is_connect: bool) -> Self {
+        Self { payload, exchange, shared, dispatched: AtomicBool::new(false), is_connect, timer: None }
     }
 
     /// The payload of a request that hyper gave back.
     pub(crate) fn into_payload(mut self) -> Payload {
         std::mem::replace(&mut self.payload, Payload::Gone)
+    }
+}
+
+impl RequestBody {
+    /// Whether the next bytes may go.
+    fn poll_permission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
+        // Nothing is to come, or all of it at once.
+        if matches!(self.payload, Payload::Empty | Payload::Gone) {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let http2 = self.shared.info.protocol == Protocol::Http2;
+            match self.exchange.may_upload(cx) {
+                May::Go => return Poll::Ready(Ok(())),
+                May::Stop if http2 => return Poll::Ready(Err(GivenUp::new())),
+                // HTTP/1: the driver closes the connection.
+                May::Stop | May::Wait(None) => return Poll::Pending,
+                May::Wait(Some(until)) => {
+                    ready!(self.poll_timer(until, cx));
+                    self.exchange.stop_expecting();
+                }
+                May::GoUntil(until) if http2 => {
+                    let late = self.poll_timer(until, cx).is_ready();
+                    return Poll::Ready(if late { Err(GivenUp::new()) } else { Ok(()) });
+                }
+                May::GoUntil(_) => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_timer(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = match &mut self.timer {
+            Some((at, timer)) if *at == until => timer,
+            timer => &mut timer.insert((until, Box::pin(tokio::time::sleep_until(until.into())))).1,
+        };
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// An upload that the server does not want any more. On HTTP/2 its stream is reset with this code (RFC 9113 §8.1).
+#[derive(Debug)]
+struct GivenUp(h2::Error);
+
+impl GivenUp {
+    fn new() -> Self {
+        Self(h2::Reason::CANCEL.into())
+    }
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the server has answered before the upload ended")
+    }
+}
+
+impl std::error::Error for GivenUp {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
     }
 }
 
@@ -123,6 +189,11 @@ impl Body for RequestBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        match this.poll_permission(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(given_up)) => return Poll::Ready(Some(Err(given_up.into()))),
+            Poll::Pending => return Poll::Pending,
+        }
         let frame = match &mut this.payload {
             Payload::Empty | Payload::Gone => None,
             Payload::Full(bytes) => {
@@ -143,7 +214,9 @@ impl Body for RequestBody {
         match &frame {
             None => this.exchange.body_over(),
             Some(Ok(frame)) => {
-                this.exchange.body_bytes(frame.data_ref().map_or(0, Bytes::len));
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                this.exchange.body_bytes(bytes);
+                this.shared.wire.given(&this.exchange, bytes);
                 if this.payload.is_end() {
                     this.exchange.body_over();
                 }
@@ -154,10 +227,10 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        if !self.dispatched.swap(true, Ordering::Relaxed) {
-            self.shared.wire.dispatch(self.shared.info.protocol, &self.exchange);
-        }
         let end = self.payload.is_end();
+        if !self.dispatched.swap(true, Ordering::Relaxed) {
+            self.shared.wire.dispatch(&self.exchange, end && !self.is_connect);
+        }
         if end {
             self.exchange.body_over();
         }
@@ -225,8 +298,12 @@ impl Ending {
 
     fn finish(&mut self, outcome: ResponseOutcome, error: Option<&Error>, body_bytes: u64, after: After) {
         let Some(Parts { response, loan }) = self.parts.take() else { return };
+        let mut after = after;
         if let Some(error) = error {
             self.exchange.write_failed(error);
+        } else if matches!(loan, Loan::Http1 { .. }) && self.exchange.is_upload_held() {
+            self.exchange.write_failed(&Error::canceled(Phase::RequestWrite));
+            after = After::Close(self.close.unwrap_or(CloseReason::RequestUnfinished));
         }
         if self.exchange.is_watched() {
             let marks = self.exchange.marks();
@@ -243,6 +320,7 @@ impl Ending {
                 first_byte: marks.final_first_byte,
                 body_bytes,
                 stream_id: marks.stream_id,
+                detail_lost: marks.detail_lost,
                 error,
             });
         }
@@ -377,6 +455,16 @@ pub(crate) fn must_close(
     } else {
         None
     }
+}
+
+/// Whether the client is to wait for `100 Continue` before it sends the body (RFC 9110 §10.1.1).
+pub(crate) fn expects_continue(headers: &HeaderMap) -> bool {
+    headers.get(http::header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Whether the body of such a response runs to the connection's end (RFC 9112 §6.3).
+pub(crate) fn runs_until_close(headers: &HeaderMap) -> bool {
+    !headers.contains_key(http::header::CONTENT_LENGTH) && !headers.contains_key(http::header::TRANSFER_ENCODING)
 }
 
 pub(crate) fn asks_to_close(headers: &HeaderMap) -> bool {

@@ -14,7 +14,7 @@ use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
-use super::{Conn, Desk, Executor, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
+use super::{Conn, Desk, Exchange, Executor, Over, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
 use crate::{
     clock,
     config::{DRAIN_BYTES, DRAIN_TIME},
@@ -36,6 +36,8 @@ pub(crate) struct Driver {
     timer: Pin<Box<Sleep>>,
     /// The timer will wake this task, so there is nothing to poll it for until it has elapsed.
     armed: bool,
+    /// How long hyper may take to end a connection that is over.
+    patience: Option<Pin<Box<Sleep>>>,
     max_streams: usize,
     draining: bool,
     ended: bool,
@@ -45,7 +47,17 @@ impl Driver {
     pub(super) fn new(engine: Engine, shared: Arc<Shared>, hooks: Hooks) -> Self {
         // Polled first when the connection has its home.
         let timer = Box::pin(tokio::time::sleep_until(TokioInstant::from_std(clock::now())));
-        Self { engine, shared, hooks, timer, armed: false, max_streams: 0, draining: false, ended: false }
+        Self {
+            engine,
+            shared,
+            hooks,
+            timer,
+            armed: false,
+            patience: None,
+            max_streams: 0,
+            draining: false,
+            ended: false,
+        }
     }
 
     /// Runs until the connection is closed.
@@ -76,7 +88,44 @@ impl Driver {
         }
         self.take_back(cx);
         self.watch_expiry(cx);
-        Poll::Pending
+        self.poll_unfinished(cx);
+        self.poll_over(cx)
+    }
+
+    /// HTTP/2: an upload that the peer's window blocks can be neither ended nor reset, since hyper does not ask it for
+    /// more. Its connection takes no further requests, and ends with those that are on it.
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>) {
+        let until = {
+            let mut desk = self.shared.desk();
+            desk.unfinished.retain(|(_, exchange)| !exchange.is_request_over());
+            desk.unfinished.first().map(|(until, _)| *until)
+        };
+        let Some(until) = until else {
+            self.patience = self.patience.take().filter(|_| self.shared.desk().over.is_some());
+            return;
+        };
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        if patience.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.patience = None;
+        self.shared.closing(CloseReason::RequestUnfinished);
+        self.draining = true;
+        self.shared.home().draining();
+        let unfinished = std::mem::take(&mut self.shared.desk().unfinished);
+        for (_, exchange) in unfinished {
+            exchange.reset();
+        }
+    }
+
+    /// A connection that is over ends, also where hyper still has something to write that nobody reads.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let Some(over) = self.shared.desk().over else { return Poll::Pending };
+        if over == Over::Now {
+            return Poll::Ready(CloseReason::Canceled);
+        }
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep(DRAIN_TIME)));
+        patience.as_mut().poll(cx).map(|()| CloseReason::Canceled)
     }
 
     /// hyper ends an HTTP/1 connection as soon as it has handed over an error, or a response that asks for it. Why it
@@ -113,6 +162,7 @@ impl Driver {
                 let Returning { sender, owed, exchange, .. } = returning;
                 exchange.connection_gone();
                 let reason = self.shared.closing(reason);
+                self.shared.desk().over(Over::Soon);
                 // hyper ends the connection when its sender is gone.
                 drop(sender);
                 owed.done(IdleReturn::Closed(reason));
@@ -156,7 +206,13 @@ impl Driver {
         self.shared.home().closed();
         if let Some(at) = self.hooks.now() {
             let (connection, requests) = (&self.shared.info, self.shared.requests());
-            self.hooks.emit(|t| t.conn_closed(&ConnClosedInfo { at, connection, reason, requests }));
+            let by_peer = self.shared.wire.is_ended_by_peer();
+            let initiator = if by_peer { CloseInitiator::Server } else { CloseInitiator::Client };
+            let http2 = self.shared.wire.record();
+            let http2 = http2.as_ref();
+            self.hooks.emit(|t| {
+                t.conn_closed(&ConnClosedInfo { at, connection, reason, initiator, requests, http2 });
+            });
         }
     }
 }
@@ -208,6 +264,26 @@ impl Returning {
 }
 
 impl Desk {
+    /// HTTP/2: a request was answered, and its upload has not ended.
+    pub(super) fn unfinished(&mut self, exchange: &Arc<Exchange>) {
+        if self.ended {
+            return;
+        }
+        // Its body gives up by itself after the same time, if hyper asks it.
+        self.unfinished.push((clock::now() + 2 * DRAIN_TIME, Arc::clone(exchange)));
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Nobody will use this connection again.
+    pub(super) fn over(&mut self, over: Over) {
+        self.over = Some(over);
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Leaves a connection for the driver to take back; gives it back if there is no driver any more.
     pub(super) fn leave(&mut self, returning: Returning) -> Result<(), Returning> {
         if self.ended {

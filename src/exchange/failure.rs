@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::marks::Exchange;
+use super::marks::{Exchange, TooManyInterim};
 use crate::{
     error::{Error, Kind, find},
     hooks::CloseReason,
@@ -33,7 +33,9 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
             None => Kind::Http2ProtocolError,
         };
     }
-    if error.is_parse_too_large() {
+    if find::<TooManyInterim>(error).is_some() {
+        Kind::TooManyInformational
+    } else if error.is_parse_too_large() {
         Kind::HeadTooLarge
     } else if error.is_parse() {
         Kind::MalformedResponse
@@ -69,7 +71,9 @@ pub(super) fn close_reason(error: &Error) -> CloseReason {
     match error.kind() {
         Kind::Canceled | Kind::Timeout | Kind::RequestBodyFailed | Kind::InvalidRequest => CloseReason::Canceled,
         Kind::ConnectionClosed | Kind::BodyIncomplete => CloseReason::PeerClosed,
-        Kind::MalformedResponse | Kind::HeadTooLarge | Kind::Http2ProtocolError => CloseReason::ProtocolError,
+        Kind::MalformedResponse | Kind::HeadTooLarge | Kind::TooManyInformational | Kind::Http2ProtocolError => {
+            CloseReason::ProtocolError
+        }
         Kind::Http2GoAway => CloseReason::GoAway,
         _ => CloseReason::IoError,
     }

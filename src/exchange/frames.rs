@@ -1,23 +1,35 @@
 //! Reads HTTP/2 frames (RFC 9113 §4.1) as they pass, in one direction. Pure: bytes in, facts out.
 //!
-//! Only the 9-byte headers are read, and the first bytes of the few payloads of fixed shape. What is not understood is
-//! skipped by its length, so the scanner stays in step with any sequence of frames.
+//! Of most frames only the 9-byte header is read, of some the first bytes of the payload. Of a response's head the first
+//! field is read, its status; the whole block is kept only where that is an interim one. What is not understood is skipped
+//! by its length, so the scanner stays in step with any sequence of frames.
 
-/// A frame, told when its last byte has passed; HEADERS and DATA of a response also when their header has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use super::heads::status_of_block;
+
+/// A frame, told when its last byte has passed; HEADERS and DATA also when their header has.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fact {
-    /// A HEADERS frame begins.
-    HeadersBegin { stream: u32 },
-    /// The last byte of a header block (HEADERS or CONTINUATION with END_HEADERS).
-    HeadersEnd { stream: u32 },
+    /// A HEADERS frame begins. `ends`: it is the last of its stream in this direction, with its CONTINUATIONs.
+    HeadersBegin { stream: u32, ends: bool },
+    /// The last byte of a header block (HEADERS or CONTINUATION with END_HEADERS). Inbound: its status, if it begins with
+    /// one, and the block of an interim response.
+    HeadersEnd { stream: u32, status: Option<u16>, interim: Option<Vec<u8>> },
     /// A DATA frame begins.
     DataBegin { stream: u32 },
+    /// A DATA frame has passed. Its whole payload, padding included, counts against the windows (RFC 9113 §6.9.1).
+    Data { stream: u32, length: u32 },
     /// The last byte of the frame that ends the stream in this direction.
     StreamEnd { stream: u32 },
     /// RST_STREAM.
-    Reset { stream: u32 },
+    Reset { stream: u32, code: u32 },
+    /// One entry of SETTINGS.
+    Setting { id: u16, value: u32 },
+    /// PING, or its answer.
+    Ping { payload: [u8; 8], ack: bool },
     /// GOAWAY, with the last stream that the peer handled.
-    GoAway { last_stream: u32 },
+    GoAway { last_stream: u32, code: u32 },
+    /// WINDOW_UPDATE; stream 0 is the connection.
+    WindowUpdate { stream: u32, by: u32 },
 }
 
 /// The scanner of one direction.
@@ -25,36 +37,61 @@ pub(super) enum Fact {
 pub(super) struct Frames {
     /// Bytes of the client's preface that are still to come.
     preface: usize,
-    header: [u8; HEADER + PAYLOAD],
+    header: [u8; HEADER],
     /// How much of `header` is filled.
     filled: usize,
+    length: usize,
     /// Payload bytes still to come of the frame that is under way.
     left: usize,
+    /// The first bytes of the payload, as many as its kind is worth.
+    payload: Vec<u8>,
     /// A header block without END_HEADERS whose frame ended the stream.
     ends_after_block: bool,
+    /// The header block that is under way; `None` outbound, where nobody reads it.
+    block: Option<Vec<u8>>,
 }
 
 const HEADER: usize = 9;
-/// As much of a payload as is kept: GOAWAY's last stream and code.
-const PAYLOAD: usize = 8;
 const PREFACE: usize = 24;
+/// Enough of a block for its status, behind two changes of the table's size.
+const STATUS: usize = 24;
+/// Most of an interim response's block that is kept: as h2 takes them by default.
+const MAX_INTERIM: usize = 16 * 1024;
+/// Most of a SETTINGS payload that is read: every setting there is, several times over.
+const MAX_SETTINGS: usize = 40 * SETTING;
+const SETTING: usize = 6;
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+/// END_STREAM of DATA and HEADERS, ACK of SETTINGS and PING.
+const FIRST: u8 = 0x1;
+const END_HEADERS: u8 = 0x4;
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
 
 impl Frames {
     /// What the client sends: its preface comes first (RFC 9113 §3.4).
     pub(super) fn outbound() -> Self {
-        Self { preface: PREFACE, ..Self::inbound() }
+        Self { preface: PREFACE, block: None, ..Self::inbound() }
     }
 
     pub(super) fn inbound() -> Self {
-        Self { preface: 0, header: [0; HEADER + PAYLOAD], filled: 0, left: 0, ends_after_block: false }
+        Self {
+            preface: 0,
+            header: [0; HEADER],
+            filled: 0,
+            length: 0,
+            left: 0,
+            payload: Vec::new(),
+            ends_after_block: false,
+            block: Some(Vec::new()),
+        }
     }
 
     /// Takes what has passed, and tells what it completed.
@@ -64,74 +101,156 @@ impl Frames {
                 let skipped = self.preface.min(bytes.len());
                 self.preface -= skipped;
                 bytes = &bytes[skipped..];
-                continue;
-            }
-            if self.filled < HEADER {
+            } else if self.filled < HEADER {
                 let taken = (HEADER - self.filled).min(bytes.len());
                 self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
                 self.filled += taken;
                 bytes = &bytes[taken..];
                 if self.filled == HEADER {
                     let [a, b, c, ..] = self.header;
-                    self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                    self.length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+                    self.left = self.length;
                     self.begin(&mut tell);
-                    if self.left == 0 {
-                        self.end(&mut tell);
-                    }
                 }
-                continue;
+            } else {
+                let (taken, after) = bytes.split_at(self.left.min(bytes.len()));
+                self.keep(taken);
+                self.left -= taken.len();
+                bytes = after;
             }
-            let taken = self.left.min(bytes.len());
-            let kept = taken.min(HEADER + PAYLOAD - self.filled);
-            self.header[self.filled..self.filled + kept].copy_from_slice(&bytes[..kept]);
-            self.filled += kept;
-            self.left -= taken;
-            bytes = &bytes[taken..];
-            if self.left == 0 {
+            if self.filled == HEADER && self.left == 0 {
                 self.end(&mut tell);
+                self.filled = 0;
             }
         }
     }
 
+    fn kind(&self) -> u8 {
+        self.header[3]
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.header[4] & flag != 0
+    }
+
     fn stream(&self) -> u32 {
-        self.word(5)
+        number([self.header[5], self.header[6], self.header[7], self.header[8]])
     }
 
-    fn word(&self, at: usize) -> u32 {
-        let [a, b, c, d] = [self.header[at], self.header[at + 1], self.header[at + 2], self.header[at + 3]];
-        // The first bit is reserved.
-        u32::from_be_bytes([a & 0x7f, b, c, d])
-    }
-
-    fn begin(&self, tell: &mut impl FnMut(Fact)) {
-        match self.header[3] {
-            HEADERS => tell(Fact::HeadersBegin { stream: self.stream() }),
-            DATA => tell(Fact::DataBegin { stream: self.stream() }),
+    fn begin(&mut self, tell: &mut impl FnMut(Fact)) {
+        self.payload.clear();
+        let stream = self.stream();
+        match self.kind() {
+            HEADERS => {
+                if let Some(block) = &mut self.block {
+                    block.clear();
+                }
+                tell(Fact::HeadersBegin { stream, ends: self.has(FIRST) });
+            }
+            DATA => tell(Fact::DataBegin { stream }),
             _ => {}
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        let offset = self.length - self.left;
+        let worth = match self.kind() {
+            RST_STREAM | WINDOW_UPDATE => 4,
+            PING | GOAWAY => 8,
+            SETTINGS => MAX_SETTINGS,
+            // The padding's length.
+            HEADERS => 1,
+            _ => 0,
+        };
+        let room = worth.saturating_sub(self.payload.len()).min(bytes.len());
+        self.payload.extend_from_slice(&bytes[..room]);
+        if matches!(self.kind(), HEADERS | CONTINUATION) {
+            self.keep_fragment(bytes, offset);
+        }
+    }
+
+    /// The part of a header block in these bytes of the payload: without padding and priority (RFC 9113 §6.2).
+    fn keep_fragment(&mut self, bytes: &[u8], offset: usize) {
+        let first = self.kind() == HEADERS;
+        let padded = first && self.has(PADDED);
+        let begin = usize::from(padded) + if first && self.has(PRIORITY) { 5 } else { 0 };
+        let padding = if padded { self.payload.first().copied().map_or(0, usize::from) } else { 0 };
+        let end = self.length.saturating_sub(padding);
+        let Some(block) = &mut self.block else { return };
+        let fragment = bytes.get(begin.saturating_sub(offset)..end.saturating_sub(offset).min(bytes.len()));
+        // First as much as shows the status, then the rest, if that is worth it.
+        let (status, rest) = split(fragment.unwrap_or_default(), STATUS.saturating_sub(block.len()));
+        block.extend_from_slice(status);
+        if is_interim(status_of_block(block)) {
+            block.extend_from_slice(split(rest, MAX_INTERIM.saturating_sub(block.len())).0);
         }
     }
 
     fn end(&mut self, tell: &mut impl FnMut(Fact)) {
-        let (kind, flags, stream) = (self.header[3], self.header[4], self.stream());
-        let payload = self.filled - HEADER;
-        match kind {
-            DATA if flags & END_STREAM != 0 => tell(Fact::StreamEnd { stream }),
-            HEADERS | CONTINUATION => {
-                let ends = self.ends_after_block || kind == HEADERS && flags & END_STREAM != 0;
-                self.ends_after_block = ends && flags & END_HEADERS == 0;
-                if flags & END_HEADERS != 0 {
-                    tell(Fact::HeadersEnd { stream });
-                    if ends {
-                        tell(Fact::StreamEnd { stream });
-                    }
+        let stream = self.stream();
+        let word = |at: usize| self.payload.get(at..at + 4).map(|word| [word[0], word[1], word[2], word[3]]);
+        match self.kind() {
+            DATA => {
+                tell(Fact::Data { stream, length: u32::try_from(self.length).unwrap_or(u32::MAX) });
+                if self.has(FIRST) {
+                    tell(Fact::StreamEnd { stream });
                 }
             }
-            RST_STREAM => tell(Fact::Reset { stream }),
-            GOAWAY if payload >= 4 => tell(Fact::GoAway { last_stream: self.word(HEADER) }),
+            HEADERS | CONTINUATION => self.end_of_headers(stream, tell),
+            RST_STREAM => tell(Fact::Reset { stream, code: word(0).map_or(0, u32::from_be_bytes) }),
+            SETTINGS if !self.has(FIRST) => {
+                for entry in self.payload.chunks_exact(SETTING) {
+                    let id = u16::from_be_bytes([entry[0], entry[1]]);
+                    tell(Fact::Setting { id, value: u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]) });
+                }
+            }
+            PING => {
+                if let Ok(payload) = self.payload.as_slice().try_into() {
+                    tell(Fact::Ping { payload, ack: self.has(FIRST) });
+                }
+            }
+            GOAWAY => {
+                if let Some(last) = word(0) {
+                    let code = word(4).map_or(0, u32::from_be_bytes);
+                    tell(Fact::GoAway { last_stream: number(last), code });
+                }
+            }
+            WINDOW_UPDATE => {
+                if let Some(by) = word(0) {
+                    tell(Fact::WindowUpdate { stream, by: number(by) });
+                }
+            }
             _ => {}
         }
-        self.filled = 0;
     }
+
+    fn end_of_headers(&mut self, stream: u32, tell: &mut impl FnMut(Fact)) {
+        let ends = self.ends_after_block || self.kind() == HEADERS && self.has(FIRST);
+        self.ends_after_block = ends && !self.has(END_HEADERS);
+        if !self.has(END_HEADERS) {
+            return;
+        }
+        let status = self.block.as_deref().and_then(status_of_block);
+        let interim = self.block.as_ref().filter(|_| is_interim(status)).cloned();
+        tell(Fact::HeadersEnd { stream, status, interim });
+        if ends {
+            tell(Fact::StreamEnd { stream });
+        }
+    }
+}
+
+fn is_interim(status: Option<u16>) -> bool {
+    status.is_some_and(|status| status < 200)
+}
+
+/// As much of it as is wanted, and the rest.
+fn split(bytes: &[u8], wanted: usize) -> (&[u8], &[u8]) {
+    bytes.split_at(wanted.min(bytes.len()))
+}
+
+/// 31 bits: the first one is reserved.
+fn number([a, b, c, d]: [u8; 4]) -> u32 {
+    u32::from_be_bytes([a & 0x7f, b, c, d])
 }
 
 #[cfg(test)]
@@ -156,29 +275,56 @@ mod tests {
         facts
     }
 
+    const EARLY_HINTS: &[u8] = b"\x08\x03103\x00\x04link\x03</>";
+
     fn a_conversation() -> (Vec<u8>, Vec<Fact>) {
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        bytes.extend(frame(4, 0, 0, &[0; 12]));
-        bytes.extend(frame(HEADERS, END_STREAM, 1, &[7; 30]));
+        let mut bytes = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 4, 0, 1, 0, 0]);
+        bytes.extend(frame(SETTINGS, FIRST, 0, &[]));
+        // Padded, with a priority, and cut in two frames.
+        let mut padded = vec![2, 0, 0, 0, 0, 16];
+        padded.extend_from_slice(&EARLY_HINTS[..4]);
+        padded.extend_from_slice(&[0, 0]);
+        bytes.extend(frame(HEADERS, PADDED | PRIORITY, 1, &padded));
+        bytes.extend(frame(CONTINUATION, END_HEADERS, 1, &EARLY_HINTS[4..]));
+        bytes.extend(frame(HEADERS, FIRST, 1, &[0x88]));
         bytes.extend(frame(CONTINUATION, END_HEADERS, 1, &[7; 3]));
         bytes.extend(frame(HEADERS, END_HEADERS, 3, &[]));
         bytes.extend(frame(DATA, 0, 3, &[1; 100]));
-        bytes.extend(frame(DATA, END_STREAM, 3, &[]));
+        bytes.extend(frame(DATA, FIRST, 3, &[]));
         bytes.extend(frame(RST_STREAM, 0, 5, &[0, 0, 0, 8]));
-        bytes.extend(frame(GOAWAY, 0, 0, &[0x80, 0, 0, 3, 0, 0, 0, 0, b'x']));
+        bytes.extend(frame(WINDOW_UPDATE, 0, 0, &[0x80, 0, 1, 0]));
+        bytes.extend(frame(PING, FIRST, 0, b"pingpong"));
+        bytes.extend(frame(GOAWAY, 0, 0, &[0x80, 0, 0, 3, 0, 0, 0, 11, b'x']));
         let facts = vec![
-            Fact::HeadersBegin { stream: 1 },
-            Fact::HeadersEnd { stream: 1 },
+            Fact::Setting { id: 3, value: 100 },
+            Fact::Setting { id: 4, value: 65_536 },
+            Fact::HeadersBegin { stream: 1, ends: false },
+            Fact::HeadersEnd { stream: 1, status: Some(103), interim: Some(EARLY_HINTS.to_vec()) },
+            Fact::HeadersBegin { stream: 1, ends: true },
+            Fact::HeadersEnd { stream: 1, status: Some(200), interim: None },
             Fact::StreamEnd { stream: 1 },
-            Fact::HeadersBegin { stream: 3 },
-            Fact::HeadersEnd { stream: 3 },
+            Fact::HeadersBegin { stream: 3, ends: false },
+            Fact::HeadersEnd { stream: 3, status: None, interim: None },
             Fact::DataBegin { stream: 3 },
+            Fact::Data { stream: 3, length: 100 },
             Fact::DataBegin { stream: 3 },
+            Fact::Data { stream: 3, length: 0 },
             Fact::StreamEnd { stream: 3 },
-            Fact::Reset { stream: 5 },
-            Fact::GoAway { last_stream: 3 },
+            Fact::Reset { stream: 5, code: 8 },
+            Fact::WindowUpdate { stream: 0, by: 256 },
+            Fact::Ping { payload: *b"pingpong", ack: true },
+            Fact::GoAway { last_stream: 3, code: 11 },
         ];
         (bytes, facts)
+    }
+
+    #[test]
+    fn the_preface_of_a_client_is_no_frame_and_its_blocks_are_not_read() {
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        bytes.extend(frame(HEADERS, FIRST | END_HEADERS, 1, &[0x88]));
+        let facts = told(&mut Frames::outbound(), [bytes]);
+        let end = Fact::HeadersEnd { stream: 1, status: None, interim: None };
+        assert_eq!(facts, [Fact::HeadersBegin { stream: 1, ends: true }, end, Fact::StreamEnd { stream: 1 }]);
     }
 
     proptest! {
@@ -193,12 +339,16 @@ mod tests {
                 pieces.push(piece.to_vec());
                 rest = after;
             }
-            prop_assert_eq!(told(&mut Frames::outbound(), pieces), facts);
+            prop_assert_eq!(told(&mut Frames::inbound(), pieces), facts);
         }
 
         #[test]
         fn no_bytes_break_the_scanner(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-            told(&mut Frames::inbound(), [bytes]);
+            told(&mut Frames::inbound(), [bytes.clone()]);
+            // Whole frames of every kind, with any payload.
+            let kind = bytes.first().copied().unwrap_or_default() % 12;
+            let flags = bytes.get(1).copied().unwrap_or_default();
+            told(&mut Frames::inbound(), [frame(kind, flags, 1, bytes.get(2..).unwrap_or_default())]);
         }
     }
 }

@@ -8,14 +8,17 @@ use std::{
     error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::Instant,
+    task::{Context, Waker},
+    time::{Duration, Instant},
 };
 
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::Incoming;
 
+use super::upload::{May, Upload};
 use crate::{
     clock,
+    config::MAX_INTERIM,
     connection::Protocol,
     error::{Error, Kind},
     hooks::{emit::Hooks, *},
@@ -27,10 +30,14 @@ pub(crate) struct Exchange {
     pub(crate) hooks: Hooks,
     marks: Mutex<Marks>,
     fields: Option<Box<Fields>>,
+    upload: Mutex<Upload>,
     on_free: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     body_error: OnceLock<BodyError>,
     /// A response body without bytes, kept until its stream has ended.
     parked: Mutex<Option<Incoming>>,
+    /// HTTP/2: this request alone is to be given up, and who waits for its answer.
+    aborted: OnceLock<Kind>,
+    waiting: Mutex<Option<Waker>>,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -60,26 +67,43 @@ pub(crate) struct Marks {
     pub(crate) first_byte: bool,
     /// The first byte of the response that is now the last one.
     pub(crate) final_first_byte: Option<Instant>,
-    /// An interim response was parsed: the next bytes begin another one.
-    interim: bool,
-    head_read: bool,
+    /// A head has begun that is not known to be an interim one.
+    head_begun: bool,
+    /// The final head was seen.
+    head_final: bool,
+    /// Its status, where the wire showed it.
+    pub(crate) status: Option<u16>,
+    /// Interim responses so far.
+    interims: u16,
     pub(crate) last_read: Option<Instant>,
+    /// The peer's end of the connection.
+    ended: Option<Instant>,
+    /// The body runs to that end (RFC 9112 §6.3).
+    until_close: bool,
     pub(crate) stream_id: Option<u32>,
     /// HTTP/2: nothing more comes for this stream.
     response_over: bool,
     /// The application is done with the response.
     consumed: bool,
+    /// How long the body was blocked by flow control.
+    blocked: Option<Duration>,
+    /// HTTP/2: the moments of this stream could not be trusted.
+    pub(crate) detail_lost: bool,
 }
 
 impl Exchange {
-    pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>) -> Self {
+    /// `expect`: the body waits for `100 Continue`, at most for so long.
+    pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>, expect: Option<Duration>) -> Self {
         Self {
             hooks,
             marks: Mutex::default(),
             fields,
+            upload: Mutex::new(expect.map_or_else(Upload::default, Upload::expecting)),
             on_free: Mutex::default(),
             body_error: OnceLock::new(),
             parked: Mutex::default(),
+            aborted: OnceLock::new(),
+            waiting: Mutex::default(),
         }
     }
 
@@ -94,6 +118,11 @@ impl Exchange {
     /// Whether anybody wants moments.
     pub(crate) fn is_watched(&self) -> bool {
         self.hooks.installed()
+    }
+
+    /// Whether the end of the head is to be looked for: somebody wants its moment, or a body waits behind it.
+    pub(super) fn wants_write_marks(&self) -> bool {
+        self.is_watched() || self.upload().expects()
     }
 
     // === the request's side ===
@@ -130,10 +159,52 @@ impl Exchange {
         self.lock().body_over = true;
     }
 
+    // === whether the upload goes on ===
+
+    fn upload(&self) -> MutexGuard<'_, Upload> {
+        self.upload.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn may_upload(&self, cx: &Context<'_>) -> May {
+        self.upload().may(cx)
+    }
+
+    /// The time for `100 Continue` is over.
+    pub(super) fn stop_expecting(&self) {
+        self.upload().go_on();
+    }
+
+    /// The server refused the upload before it had it all.
+    pub(super) fn is_upload_held(&self) -> bool {
+        self.upload().is_held()
+    }
+
+    /// The final head is here. Whether its answer came before the upload ended.
+    pub(super) fn answer(&self, status: StatusCode) {
+        if self.lock().body_over {
+            return;
+        }
+        let waker = {
+            let mut upload = self.upload();
+            if status.as_u16() >= 400 {
+                upload.hold();
+                None
+            } else {
+                upload.go_on()
+            }
+        };
+        wake(waker);
+    }
+
     /// HTTP/1: whether all of the request has been handed over and begun to pass, so that a flush completes it.
     pub(crate) fn is_all_given(&self) -> bool {
         let marks = self.lock();
         marks.body_over && marks.touched && !marks.wrote_request
+    }
+
+    /// Nothing more of the request will be sent.
+    pub(super) fn is_request_over(&self) -> bool {
+        self.lock().request_over
     }
 
     pub(crate) fn is_request_written(&self) -> bool {
@@ -142,6 +213,18 @@ impl Exchange {
 
     /// The socket accepted the last byte of the head.
     pub(crate) fn wrote_headers(&self, at: Option<Instant>) {
+        self.tell_wrote_headers(at);
+        if !self.lock().body_over && self.upload().expects() {
+            let at = at.unwrap_or_else(clock::now);
+            let waker = self.upload().head_written(at);
+            if let (Some(_), true) = (&waker, self.is_watched()) {
+                self.hooks.emit(|t| t.wait_100_continue(&Wait100ContinueInfo { at }));
+            }
+            wake(waker);
+        }
+    }
+
+    fn tell_wrote_headers(&self, at: Option<Instant>) {
         let started = {
             let mut marks = self.lock();
             if std::mem::replace(&mut marks.wrote_headers, true) {
@@ -180,8 +263,8 @@ impl Exchange {
             *marks
         };
         if let (Some(at), Some(started)) = (at, marks.started) {
-            let body_bytes = marks.body_bytes;
-            self.hooks.emit(|t| t.wrote_request(&WroteRequestInfo { at, started, body_bytes, error }));
+            let (body_bytes, blocked) = (marks.body_bytes, marks.blocked);
+            self.hooks.emit(|t| t.wrote_request(&WroteRequestInfo { at, started, body_bytes, blocked, error }));
         }
         self.side_over(|marks| marks.request_over = true);
     }
@@ -193,9 +276,6 @@ impl Exchange {
         let first = {
             let mut marks = self.lock();
             marks.last_read = at;
-            if !marks.head_read && (marks.final_first_byte.is_none() || std::mem::take(&mut marks.interim)) {
-                marks.final_first_byte = at;
-            }
             !std::mem::replace(&mut marks.first_byte, true)
         };
         if let (true, Some(at)) = (first, at) {
@@ -203,25 +283,101 @@ impl Exchange {
         }
     }
 
-    /// HTTP/2: another header block of this stream begins, before any data.
-    pub(crate) fn head_begins(&self, at: Option<Instant>) {
-        self.lock().interim = true;
-        self.read(at);
-    }
-
-    /// An interim response was parsed.
-    pub(crate) fn informational(&self, status: StatusCode, headers: &HeaderMap) {
-        self.lock().interim = true;
-        let Some(at) = self.lock().last_read else { return };
-        self.hooks.emit(|t| t.got_1xx_response(&Got1xxResponseInfo { at, status, headers }));
-        if status == StatusCode::CONTINUE {
-            self.hooks.emit(|t| t.got_100_continue(&Got100ContinueInfo { at }));
+    /// A head begins: the final one, as far as is known yet.
+    pub(super) fn head_begins(&self, at: Option<Instant>) {
+        let mut marks = self.lock();
+        // Behind one interim response too many, nothing is read any more.
+        if !marks.head_final && marks.interims <= MAX_INTERIM {
+            (marks.head_begun, marks.final_first_byte) = (true, at);
         }
     }
 
-    /// The final response's head is parsed.
-    pub(crate) fn head_read(&self) {
-        self.lock().head_read = true;
+    /// The head that began is the final one.
+    pub(super) fn head_is_final(&self, status: Option<u16>) {
+        let mut marks = self.lock();
+        (marks.head_final, marks.status) = (marks.head_begun, status);
+    }
+
+    pub(super) fn is_head_final(&self) -> bool {
+        self.lock().head_final
+    }
+
+    /// Whether the fields of interim heads are asked for.
+    pub(super) fn wants_fields(&self) -> bool {
+        self.fields.is_some()
+    }
+
+    /// The head that began was an interim one. Too many of them end the exchange, whoever listens: they cost the client,
+    /// and never answer.
+    pub(super) fn interim(
+        &self,
+        status: u16,
+        at: Option<Instant>,
+        fields: impl FnOnce() -> HeaderMap,
+    ) -> Result<(), TooManyInterim> {
+        let too_many = {
+            let mut marks = self.lock();
+            (marks.head_begun, marks.final_first_byte) = (false, None);
+            marks.interims = marks.interims.saturating_add(1);
+            marks.interims > MAX_INTERIM
+        };
+        if too_many {
+            self.abort(Kind::TooManyInformational);
+            return Err(TooManyInterim);
+        }
+        if let (Some(at), Ok(status)) = (at, StatusCode::from_u16(status)) {
+            let headers = if self.wants_fields() { fields() } else { HeaderMap::new() };
+            self.hooks.emit(|t| t.got_1xx_response(&Got1xxResponseInfo { at, status, headers: &headers }));
+            if status == StatusCode::CONTINUE {
+                self.hooks.emit(|t| t.got_100_continue(&Got100ContinueInfo { at }));
+            }
+        }
+        if status == 100 {
+            let waker = self.upload().go_on();
+            wake(waker);
+        }
+        Ok(())
+    }
+
+    fn abort(&self, kind: Kind) {
+        if self.aborted.set(kind).is_ok() {
+            let waker = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+            wake(waker);
+        }
+    }
+
+    /// HTTP/2: whether this request is to be given up.
+    pub(super) fn poll_aborted(&self, cx: &Context<'_>) -> Option<Kind> {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        self.aborted.get().copied()
+    }
+
+    /// HTTP/1: the peer ended the connection.
+    pub(super) fn ended(&self) {
+        let now = self.hooks.now();
+        let mut marks = self.lock();
+        marks.ended = marks.ended.or(now);
+    }
+
+    /// HTTP/1: the body runs to the connection's end.
+    pub(super) fn runs_until_close(&self) {
+        self.lock().until_close = true;
+    }
+
+    /// HTTP/2: so long was the body blocked by flow control.
+    pub(super) fn was_blocked(&self, blocked: Duration) {
+        self.lock().blocked = Some(blocked);
+    }
+
+    /// HTTP/2: what was told of this stream may be wrong, and nothing more will be.
+    pub(super) fn lose_detail(&self) {
+        self.side_over(|marks| {
+            (marks.detail_lost, marks.stream_id, marks.blocked) = (true, None, None);
+            // It can't be known whether the peer saw the request, so it counts as seen.
+            (marks.touched, marks.started, marks.wrote_request) = (true, None, true);
+            (marks.first_byte, marks.final_first_byte, marks.last_read) = (true, None, None);
+            (marks.request_over, marks.response_over) = (true, true);
+        });
     }
 
     /// HTTP/2: the peer's last frame of this stream came.
@@ -240,6 +396,10 @@ impl Exchange {
 
     /// The application has the whole response, or dropped it.
     pub(crate) fn consumed(&self) {
+        if !self.lock().body_over {
+            let waker = self.upload().answered(clock::now());
+            wake(waker);
+        }
         self.side_over(|marks| marks.consumed = true);
     }
 
@@ -254,7 +414,9 @@ impl Exchange {
     pub(crate) fn connection_gone(&self) {
         let marks = self.marks();
         if marks.dispatched && !marks.wrote_request {
-            self.write_failed(&Error::new(Kind::ConnectionClosed, Phase::RequestWrite));
+            // What the server did not want any more was given up; the rest is lost.
+            let kind = if marks.consumed { Kind::Canceled } else { Kind::ConnectionClosed };
+            self.write_failed(&Error::new(kind, Phase::RequestWrite));
         }
         self.side_over(|marks| (marks.request_over, marks.response_over) = (true, true));
     }
@@ -281,6 +443,10 @@ impl Exchange {
             marks.request_over && marks.response_over && marks.consumed
         };
         if free {
+            let marks = self.marks();
+            if marks.dispatched && !marks.wrote_request {
+                self.request_written(self.hooks.now(), Some(&Error::canceled(Phase::RequestWrite)));
+            }
             drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner).take());
             let free = self.on_free.lock().unwrap_or_else(PoisonError::into_inner).take();
             if let Some(free) = free {
@@ -292,7 +458,7 @@ impl Exchange {
     /// Where an exchange that dies now has come to.
     pub(crate) fn phase(&self) -> Phase {
         let marks = self.marks();
-        if marks.first_byte {
+        if marks.head_begun || marks.head_final {
             Phase::ResponseRead
         } else if marks.wrote_request {
             Phase::ResponseWait
@@ -301,11 +467,31 @@ impl Exchange {
         }
     }
 
-    /// The moment of the last byte that came for this request, or now.
+    /// The moment of the last byte that came for this request, or of the end that says that it was the last; else now.
     pub(crate) fn last_read_or_now(&self) -> Instant {
-        self.marks().last_read.unwrap_or_else(clock::now)
+        let marks = self.marks();
+        let end = marks.ended.filter(|_| marks.until_close);
+        end.or(marks.last_read).unwrap_or_else(clock::now)
     }
 }
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The peer sends interim responses and no answer.
+#[derive(Debug)]
+pub(super) struct TooManyInterim;
+
+impl fmt::Display for TooManyInterim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {MAX_INTERIM} interim responses")
+    }
+}
+
+impl StdError for TooManyInterim {}
 
 /// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
 /// tells that the stream was reset.

@@ -7,9 +7,13 @@
 mod body;
 mod driver;
 mod failure;
+mod flow;
 mod frames;
+mod heads;
 mod marks;
 mod sensor;
+mod upload;
+mod wire;
 
 use std::{
     pin::Pin,
@@ -17,26 +21,25 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::Waker,
-    time::Instant,
+    task::{Poll, Waker},
+    time::{Duration, Instant},
 };
 
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::{
     body::Incoming,
-    client::conn::{http1, http2},
+    client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Sleep;
 
 pub use self::body::ResponseBody;
-use self::{body::must_close, driver::Engine, sensor::Sensor};
+use self::{body::must_close, driver::Engine, sensor::Sensor, wire::Wire};
 pub(crate) use self::{
-    body::{Ending, Payload, RequestBody},
+    body::{Ending, Payload, RequestBody, expects_continue},
     driver::Driver,
     marks::{Exchange, Fields},
-    sensor::Wire,
 };
 use crate::{
     config::ExchangeConfig,
@@ -77,7 +80,7 @@ pub(crate) enum Conn {
 /// What all who use a connection share.
 pub(crate) struct Shared {
     pub(crate) info: Arc<ConnectionInfo>,
-    pub(crate) wire: Arc<Wire>,
+    wire: Arc<Wire>,
     probe: Probe,
     home: OnceLock<Box<dyn Home>>,
     requests: AtomicU64,
@@ -93,6 +96,19 @@ struct Desk {
     ended: bool,
     /// Why the connection closes: the first reason stands.
     reason: Option<CloseReason>,
+    /// Nobody will use it again.
+    over: Option<Over>,
+    /// HTTP/2: requests that were answered before their upload ended, and until when they may end it.
+    unfinished: Vec<(Instant, Arc<Exchange>)>,
+}
+
+/// How a connection that nobody will use again ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    /// What hyper has begun to write is let out, if the peer takes it soon.
+    Soon,
+    /// What is left of the upload is not wanted.
+    Now,
 }
 
 /// An HTTP/1 connection between its response's end and its readiness.
@@ -128,7 +144,7 @@ pub(crate) async fn open(
     config: &ExchangeConfig,
     hooks: Hooks,
 ) -> Result<(Conn, Driver), Error> {
-    let wire = Arc::new(Wire::default());
+    let wire = Arc::new(Wire::new(info.protocol));
     let shared = Arc::new(Shared {
         wire: Arc::clone(&wire),
         probe: transport.probe(),
@@ -155,6 +171,17 @@ pub(crate) async fn open(
             let mut builder = http2::Builder::new(Executor);
             builder.timer(TokioTimer::new());
             builder.max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX));
+            // So that every header block can be read by itself, and interim responses be told from the final one.
+            builder.header_table_size(0);
+            if let Some(keep_alive) = config.http2_keep_alive {
+                builder.keep_alive_interval(keep_alive.interval);
+                builder.keep_alive_timeout(keep_alive.timeout);
+                builder.keep_alive_while_idle(keep_alive.while_idle);
+            }
+            if let Some((stream, connection)) = config.http2_windows {
+                builder.initial_stream_window_size(stream);
+                builder.initial_connection_window_size(connection);
+            }
             let (sender, conn) = builder.handshake(io).await.map_err(failed)?;
             (Conn::Http2 { sender, shared: Arc::clone(&shared) }, Engine::Http2(conn))
         }
@@ -228,21 +255,29 @@ impl Conn {
 
     /// Closes it. hyper ends a connection when its last sender is gone.
     pub(crate) fn close(self, reason: CloseReason) {
+        self.shared().desk().over(Over::Soon);
         self.shared().closing(reason);
     }
 
     /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
-    /// TLS may be a ticket, so the driver gets a turn to read them.
+    /// TLS may be a ticket, so the driver gets its turn to read them.
     pub(crate) async fn is_fresh(&self) -> Result<(), CloseReason> {
         let Self::Http1 { shared, .. } = self else { return Ok(()) };
-        match shared.probe.look() {
-            Waiting::Nothing => Ok(()),
-            Waiting::End => Err(CloseReason::PeerClosed),
-            Waiting::Bytes if !shared.probe.encrypted => Err(CloseReason::SurplusBytes),
-            Waiting::Bytes => {
-                tokio::task::yield_now().await;
-                if self.is_open() { Ok(()) } else { Err(CloseReason::PeerClosed) }
+        let mut looks = 0;
+        loop {
+            match shared.probe.look() {
+                _ if shared.wire.is_surplus() => return Err(CloseReason::SurplusBytes),
+                _ if looks > 0 && !self.is_open() => return Err(CloseReason::PeerClosed),
+                Waiting::Nothing => return Ok(()),
+                Waiting::End => return Err(CloseReason::PeerClosed),
+                Waiting::Bytes if !shared.probe.encrypted || looks == MAX_LOOKS => {
+                    return Err(CloseReason::SurplusBytes);
+                }
+                Waiting::Bytes if looks < 3 => tokio::task::yield_now().await,
+                // The driver is on another thread that has no time for it.
+                Waiting::Bytes => tokio::time::sleep(Duration::from_millis(1)).await,
             }
+            looks += 1;
         }
     }
 
@@ -251,6 +286,9 @@ impl Conn {
         self.shared().requests.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// How often a used connection is looked at while its driver reads what waits there.
+const MAX_LOOKS: u32 = 20;
 
 /// Why a request was not answered.
 pub(crate) struct Failed {
@@ -285,17 +323,18 @@ pub(crate) async fn send(
         Conn::Http1 { mut sender, shared } => {
             let sent = sender.try_send_request(request);
             let ending = Ending::new(response, Loan::Http1 { sender, shared, owed }, Arc::clone(&exchange));
-            (within(deadline, sent).await, ending)
+            (within(deadline, sent).await.map(Sent::Done), ending)
         }
         Conn::Http2 { mut sender, shared } => {
-            let sent = sender.try_send_request(request);
+            let sent = or_aborted(sender.try_send_request(request), &exchange);
             let ending = Ending::new(response, Loan::Http2 { shared, owed }, Arc::clone(&exchange));
             (within(deadline, sent).await, ending)
         }
     };
     let (error, unsent, refused) = match result {
-        Some(Ok(response)) => {
-            exchange.head_read();
+        Some(Sent::Done(Ok(response))) => {
+            shared.wire.answered(&exchange, response.status());
+            exchange.answer(response.status());
             ending.status = Some(response.status());
             ending.version = Some(response.version());
             ending.bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
@@ -306,13 +345,20 @@ pub(crate) async fn send(
                     // Said now: the peer may close before the body is read.
                     shared.closing(reason);
                 }
+                if !ending.bodiless && body::runs_until_close(response.headers()) {
+                    exchange.runs_until_close();
+                }
             }
             let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
             return Ok(response.map(|incoming| ResponseBody::new(incoming, ending, timer)));
         }
-        Some(Err(mut failed)) => {
+        Some(Sent::Aborted(kind)) => (Error::new(kind, exchange.phase()), None, None),
+        Some(Sent::Done(Err(mut failed))) => {
             let unsent = failed.take_message().map(|request| request.into_body().into_payload());
             let error = failed.into_error();
+            if error.is_user() {
+                shared.wire.refused(&exchange);
+            }
             let refused = failure::refused(&error, &exchange, shared.wire.goaway());
             (failure::of_exchange(error, &exchange), unsent, refused)
         }
@@ -321,6 +367,26 @@ pub(crate) async fn send(
     let marks = exchange.marks();
     ending.failed(&error, 0);
     Err(Box::new(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte }))
+}
+
+/// What came of a request.
+enum Sent {
+    Done(Result<Response<Incoming>, TrySendError<Request<RequestBody>>>),
+    /// It is to be given up, alone on its connection.
+    Aborted(Kind),
+}
+
+/// HTTP/2: what the wire shows may end one request, and must not end the others.
+async fn or_aborted(
+    sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    exchange: &Exchange,
+) -> Sent {
+    let mut sent = std::pin::pin!(sent);
+    std::future::poll_fn(|cx| match sent.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Sent::Done(result)),
+        Poll::Pending => exchange.poll_aborted(cx).map_or(Poll::Pending, |kind| Poll::Ready(Sent::Aborted(kind))),
+    })
+    .await
 }
 
 /// `None` once the deadline has passed.
@@ -341,6 +407,10 @@ impl Loan {
             Self::Http1 { sender, shared, owed } => match after {
                 After::Close(reason) => {
                     exchange.connection_gone();
+                    if reason != CloseReason::Upgraded {
+                        let unwanted = reason == CloseReason::RequestUnfinished;
+                        shared.desk().over(if unwanted { Over::Now } else { Over::Soon });
+                    }
                     let reason = shared.closing(reason);
                     drop(sender);
                     owed.done(IdleReturn::Closed(reason));
@@ -367,6 +437,9 @@ impl Loan {
             Self::Http2 { shared, owed } => {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
+                if !exchange.is_request_over() {
+                    shared.desk().unfinished(exchange);
+                }
                 exchange.when_free(Box::new(move || {
                     // A stream that ends with its connection goes nowhere.
                     let outcome = if shared.desk().ended {

@@ -12,111 +12,21 @@
 //! socket's last write. A read mark's moment is the socket's last read. The sensor changes nothing that passes.
 
 use std::{
-    collections::HashMap,
     io,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, ready},
-    time::Instant,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     frames::{Fact, Frames},
+    heads::{Heads, Seen, fields_of_head},
     marks::Exchange,
+    wire::Wire,
 };
 use crate::{connection::Protocol, transport::Transport};
-
-/// Which requests are on a connection: shared by its sensor and its bodies.
-#[derive(Default)]
-pub(crate) struct Wire {
-    on_wire: Mutex<OnWire>,
-    /// HTTP/1: whether anybody wants the moments of the request under way. hyper reads five times for one response, so
-    /// this is asked without the lock.
-    watched: AtomicBool,
-}
-
-#[derive(Default)]
-struct OnWire {
-    /// HTTP/1: the request under way.
-    current: Option<Arc<Exchange>>,
-    /// HTTP/2: the next stream's number, and the streams that are open.
-    next_stream: u32,
-    streams: HashMap<u32, Arc<Exchange>>,
-    /// HTTP/2: the last stream that the peer will handle, once it said so.
-    goaway: Option<u32>,
-}
-
-impl Wire {
-    fn lock(&self) -> MutexGuard<'_, OnWire> {
-        self.on_wire.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// hyper begins to write this request. HTTP/2: it gets the next stream, since hyper's task is the only one to open
-    /// streams, and does so right after it asked the body whether it is empty.
-    pub(crate) fn dispatch(&self, protocol: Protocol, exchange: &Arc<Exchange>) {
-        let mut on_wire = self.lock();
-        match protocol {
-            Protocol::Http1 => {
-                exchange.dispatched(None);
-                self.watched.store(exchange.is_watched(), Ordering::Relaxed);
-                on_wire.current = Some(Arc::clone(exchange));
-            }
-            Protocol::Http2 => {
-                let id = on_wire.next_stream.max(1);
-                on_wire.next_stream = id + 2;
-                exchange.dispatched(Some(id));
-                on_wire.streams.insert(id, Arc::clone(exchange));
-            }
-        }
-    }
-
-    /// HTTP/1: what comes now is not for this request any more.
-    pub(crate) fn leave(&self, exchange: &Arc<Exchange>) {
-        let mut on_wire = self.lock();
-        if on_wire.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, exchange)) {
-            on_wire.current = None;
-            self.watched.store(false, Ordering::Relaxed);
-        }
-    }
-
-    /// The last stream that the peer will handle, if it sent GOAWAY.
-    pub(crate) fn goaway(&self) -> Option<u32> {
-        self.lock().goaway
-    }
-
-    /// The connection is gone.
-    pub(crate) fn gone(&self) {
-        let (current, streams) = {
-            let mut on_wire = self.lock();
-            (on_wire.current.take(), std::mem::take(&mut on_wire.streams))
-        };
-        for exchange in current.into_iter().chain(streams.into_values()) {
-            exchange.connection_gone();
-        }
-    }
-
-    /// HTTP/1: whether a request is under way whose end is still to be told.
-    pub(crate) fn is_in_use(&self) -> bool {
-        self.current().is_some_and(|exchange| !exchange.is_consumed())
-    }
-
-    fn current(&self) -> Option<Arc<Exchange>> {
-        self.lock().current.clone()
-    }
-
-    fn stream(&self, id: u32) -> Option<Arc<Exchange>> {
-        self.lock().streams.get(&id).cloned()
-    }
-
-    fn forget(&self, id: u32) {
-        self.lock().streams.remove(&id);
-    }
-}
 
 /// The byte stream as hyper uses it.
 pub(crate) struct Sensor {
@@ -133,11 +43,15 @@ enum Scanner {
         head_due: bool,
         /// Whose head is being looked for.
         head_of: Option<Arc<Exchange>>,
+        /// The heads of its response.
+        heads: Heads,
     },
     Http2 {
         out: Frames,
         inbound: Frames,
         due: Vec<Fact>,
+        /// Empty between two reads.
+        facts: Vec<Fact>,
     },
 }
 
@@ -145,8 +59,13 @@ impl Sensor {
     pub(crate) fn new(mut transport: Transport, protocol: Protocol, wire: Arc<Wire>, watched: bool) -> Self {
         transport.watch(watched);
         let protocol = match protocol {
-            Protocol::Http1 => Scanner::Http1 { matched: 0, head_due: false, head_of: None },
-            Protocol::Http2 => Scanner::Http2 { out: Frames::outbound(), inbound: Frames::inbound(), due: Vec::new() },
+            Protocol::Http1 => Scanner::Http1 { matched: 0, head_due: false, head_of: None, heads: Heads::default() },
+            Protocol::Http2 => Scanner::Http2 {
+                out: Frames::outbound(),
+                inbound: Frames::inbound(),
+                due: Vec::new(),
+                facts: Vec::new(),
+            },
         };
         Self { transport, wire, protocol }
     }
@@ -154,21 +73,22 @@ impl Sensor {
     /// Before bytes pass: whether the moments are wanted.
     fn watch(&mut self) {
         if let Scanner::Http1 { .. } = self.protocol {
-            self.transport.watch(self.wire.watched.load(Ordering::Relaxed));
+            self.transport.watch(self.wire.is_watched());
         }
     }
 
     /// These bytes passed outwards.
     fn passed_out<'a>(&mut self, bytes: impl Iterator<Item = &'a [u8]>) {
         match &mut self.protocol {
-            Scanner::Http1 { matched, head_due, head_of } => {
+            Scanner::Http1 { matched, head_due, head_of, heads } => {
                 let Some(current) = self.wire.current() else { return };
                 current.touched();
-                if !current.is_watched() {
-                    return;
-                }
                 if !head_of.as_ref().is_some_and(|exchange| Arc::ptr_eq(exchange, &current)) {
-                    (*matched, *head_due, *head_of) = (0, false, Some(current));
+                    (*matched, *head_due, *heads) = (0, false, Heads::default());
+                    *head_of = Some(Arc::clone(&current));
+                }
+                if !current.wants_write_marks() {
+                    return;
                 }
                 for bytes in bytes {
                     if *matched < END_OF_HEAD.len() {
@@ -199,8 +119,8 @@ impl Sensor {
                 }
             }
             Scanner::Http2 { due, .. } => {
-                for fact in std::mem::take(due) {
-                    told_out(&self.wire, fact, at);
+                for fact in due.drain(..) {
+                    self.wire.told_out(fact, at);
                 }
             }
         }
@@ -227,20 +147,36 @@ impl Sensor {
     }
 
     /// These bytes passed inwards.
-    fn passed_in(&mut self, bytes: &[u8]) {
+    fn passed_in(&mut self, bytes: &[u8]) -> io::Result<()> {
         let at = self.transport.last_read();
         match &mut self.protocol {
-            Scanner::Http1 { .. } => {
-                if let Some(exchange) = self.wire.current() {
-                    exchange.read(at);
+            Scanner::Http1 { heads, .. } => {
+                let Some(exchange) = self.wire.current() else {
+                    self.wire.surplus();
+                    return Ok(());
+                };
+                exchange.read(at);
+                if heads.is_final() {
+                    return Ok(());
                 }
+                let mut result = Ok(());
+                heads.pass(bytes, exchange.wants_fields(), |seen| match seen {
+                    Seen::Begin => exchange.head_begins(at),
+                    Seen::Final => exchange.head_is_final(None),
+                    Seen::Interim { status, head } => {
+                        if let Err(too_many) = exchange.interim(status, at, || fields_of_head(&head)) {
+                            result = Err(too_many);
+                        }
+                    }
+                });
+                result.map_err(io::Error::other)
             }
-            Scanner::Http2 { inbound, .. } => {
-                let mut facts = Vec::new();
+            Scanner::Http2 { inbound, facts, .. } => {
                 inbound.pass(bytes, |fact| facts.push(fact));
-                for fact in facts {
-                    told_in(&self.wire, fact, at);
+                for fact in facts.drain(..) {
+                    self.wire.told_in(fact, at);
                 }
+                Ok(())
             }
         }
     }
@@ -259,76 +195,23 @@ fn end_of_head(mut matched: usize, bytes: &[u8]) -> usize {
     matched
 }
 
-fn told_out(wire: &Wire, fact: Fact, at: Option<Instant>) {
-    match fact {
-        Fact::HeadersBegin { stream } | Fact::DataBegin { stream } => {
-            if let Some(exchange) = wire.stream(stream) {
-                exchange.touched();
-            }
-        }
-        Fact::HeadersEnd { stream } => {
-            if let Some(exchange) = wire.stream(stream) {
-                exchange.wrote_headers(at);
-            }
-        }
-        Fact::StreamEnd { stream } => {
-            if let Some(exchange) = wire.stream(stream) {
-                if exchange.is_response_over() {
-                    wire.forget(stream);
-                }
-                exchange.wrote_request(at);
-            }
-        }
-        Fact::Reset { stream } => reset(wire, stream),
-        Fact::GoAway { .. } => {}
-    }
-}
-
-fn told_in(wire: &Wire, fact: Fact, at: Option<Instant>) {
-    match fact {
-        Fact::HeadersBegin { stream } => {
-            if let Some(exchange) = wire.stream(stream) {
-                exchange.head_begins(at);
-            }
-        }
-        Fact::DataBegin { stream } => {
-            if let Some(exchange) = wire.stream(stream) {
-                exchange.head_read();
-                exchange.read(at);
-            }
-        }
-        Fact::HeadersEnd { .. } => {}
-        Fact::StreamEnd { stream } => {
-            if let Some(exchange) = wire.stream(stream) {
-                exchange.read(at);
-                // It stays known until the request's side is over too.
-                if exchange.is_request_written() {
-                    wire.forget(stream);
-                }
-                exchange.response_over();
-            }
-        }
-        Fact::Reset { stream } => reset(wire, stream),
-        Fact::GoAway { last_stream } => wire.lock().goaway = Some(last_stream),
-    }
-}
-
-fn reset(wire: &Wire, stream: u32) {
-    if let Some(exchange) = wire.stream(stream) {
-        wire.forget(stream);
-        exchange.reset();
-    }
-}
-
 impl AsyncRead for Sensor {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         self.watch();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.passed_in(&buf.filled()[before..]);
+        match ready!(Pin::new(&mut self.transport).poll_read(cx, buf)) {
+            Ok(()) if buf.filled().len() > before => Poll::Ready(self.passed_in(&buf.filled()[before..])),
+            Ok(()) => {
+                if buf.remaining() > 0 {
+                    self.wire.peer_ended();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Err(error) => {
+                self.wire.peer_ended();
+                Poll::Ready(Err(error))
+            }
         }
-        Poll::Ready(Ok(()))
     }
 }
 

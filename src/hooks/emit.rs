@@ -180,6 +180,7 @@ impl Drop for Response {
                 first_byte: None,
                 body_bytes: 0,
                 stream_id: None,
+                detail_lost: false,
                 error: Some(&error),
             });
         });

@@ -9,7 +9,7 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use crate::{
-    connection::{ConnectionInfo, TlsInfo},
+    connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
 };
 
@@ -136,6 +136,9 @@ infos! {
         started: Instant,
         /// Bytes of body that were handed over; absent if the request has none.
         body_bytes: Option<u64>,
+        /// How long the body was blocked by HTTP/2 flow control: bytes of it waited, and the peer's windows were used up;
+        /// absent on HTTP/1 and without a body.
+        blocked: Option<Duration>,
         /// Why it could not be written.
         error: Option<&'a Error>,
     }
@@ -166,6 +169,9 @@ infos! {
         body_bytes: u64,
         /// The HTTP/2 stream; absent on HTTP/1.
         stream_id: Option<u32>,
+        /// The moments of this request's frames could not be trusted, so those that were told are void
+        /// ([`Http2Record::disagreed`]).
+        detail_lost: bool,
         /// Why it failed or was canceled.
         error: Option<&'a Error>,
     }
@@ -180,8 +186,12 @@ infos! {
         connection: &'a Arc<ConnectionInfo>,
         /// Why.
         reason: CloseReason,
+        /// Who ended it.
+        initiator: CloseInitiator,
         /// Requests that it carried.
         requests: u64,
+        /// What passed on it beside requests; absent on HTTP/1.
+        http2: Option<&'a Http2Record>,
     }
     /// The request is tried again.
     RetryInfo<'a> {
@@ -297,6 +307,13 @@ names! {
         PoolClosed = "pool_closed",
         /// It was idle for too long.
         IdleTimeout = "idle_timeout",
+    }
+    /// Who ended a connection.
+    CloseInitiator {
+        /// This end: it closed while the peer's side was still open.
+        Client = "client",
+        /// The peer: it closed, reset, or broke off first.
+        Server = "server",
     }
     /// Why a request is tried again.
     RetryReason {

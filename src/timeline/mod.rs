@@ -85,14 +85,16 @@ pub struct Timeline {
     pub wrote_headers: Option<Instant>,
     /// When the socket accepted the last byte of the request.
     pub wrote_request: Option<Instant>,
-    /// Why the request could not be written whole.
-    pub write_error: Option<Error>,
+    /// Why the request could not be written whole, and when that was known.
+    pub write_error: Option<(Instant, Error)>,
     /// When the first byte of any response was readable, 1xx included.
     pub first_byte: Option<Instant>,
     /// When the first byte of the final response was readable.
     pub final_first_byte: Option<Instant>,
     /// Body bytes handed over; absent if the request has no body.
     pub request_body_bytes: Option<u64>,
+    /// How long the request's body was blocked by HTTP/2 flow control; absent on HTTP/1 and without a body.
+    pub blocked: Option<Duration>,
     /// Body bytes that the application received.
     pub response_body_bytes: u64,
     /// How the response ended; absent if there was no connection to get one from.

@@ -115,6 +115,7 @@ impl Timeline {
             wrote_headers: None,
             wrote_request: None,
             write_error: None,
+            blocked: None,
             first_byte: None,
             final_first_byte: None,
             request_body_bytes: None,
@@ -150,6 +151,16 @@ impl Timeline {
         } else {
             self.dropped_events = self.dropped_events.saturating_add(1);
         }
+    }
+
+    /// What was told of the wire is void: rather absent than wrong.
+    fn lose_detail(&mut self) {
+        let known = self.events.len();
+        self.events.retain(|event| matches!(event.kind, EventKind::IdleReturn(_)));
+        let lost = u32::try_from(known - self.events.len()).unwrap_or(u32::MAX);
+        self.dropped_events = self.dropped_events.saturating_add(lost.max(1));
+        (self.write_start, self.wrote_headers, self.wrote_request, self.write_error) = (None, None, None, None);
+        (self.first_byte, self.final_first_byte, self.blocked) = (None, None, None);
     }
 
     /// The open step that `which` accepts, ended.
@@ -368,9 +379,10 @@ impl ClientTrace for Recorder {
         self.record("wrote_request", Some(info.at), |live| {
             live.timeline.write_start = Some(info.started);
             live.timeline.request_body_bytes = info.body_bytes;
+            live.timeline.blocked = info.blocked;
             match info.error {
                 None => live.timeline.wrote_request = Some(info.at),
-                Some(error) => live.timeline.write_error = Some(error.clone()),
+                Some(error) => live.timeline.write_error = Some((info.at, error.clone())),
             }
         });
     }
@@ -386,6 +398,9 @@ impl ClientTrace for Recorder {
             timeline.response_body_bytes = info.body_bytes;
             timeline.stream_id = info.stream_id;
             timeline.error = info.error.cloned();
+            if info.detail_lost {
+                timeline.lose_detail();
+            }
             live.response_done = true;
         });
     }

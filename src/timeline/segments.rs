@@ -68,8 +68,9 @@ impl Timeline {
     fn exchange<'a>(&'a self, end: Instant, phases: &mut Vec<PhaseSpan<'a>>) {
         let failed = |phase: Phase| self.error.as_ref().filter(|error| error.phase() == phase);
         if let Some(start) = self.write_start {
-            let written = self.wrote_request.unwrap_or(end);
-            let error = failed(Phase::RequestWrite).or(self.write_error.as_ref());
+            let (given_up, error) = self.write_error.as_ref().map(|(at, error)| (*at, error)).unzip();
+            let written = self.wrote_request.or(given_up).unwrap_or(end);
+            let error = failed(Phase::RequestWrite).or(error);
             phases.push(span(Phase::RequestWrite, start, written, error));
         }
         if let Some(written) = self.wrote_request {

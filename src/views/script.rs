@@ -145,7 +145,7 @@ impl Attempt {
     pub(super) fn writes(&self) -> &Self {
         let started = self.at(8);
         self.recorder.wrote_headers(&WroteHeadersInfo { at: self.at(9), started });
-        let info = WroteRequestInfo { at: self.at(10), started, body_bytes: Some(3), error: None };
+        let info = WroteRequestInfo { at: self.at(10), started, body_bytes: Some(3), blocked: None, error: None };
         self.recorder.wrote_request(&info);
         self
     }
@@ -163,6 +163,7 @@ impl Attempt {
             first_byte: status.map(|_| self.at(20)),
             body_bytes: 5,
             stream_id: None,
+            detail_lost: false,
             error,
         });
         self

@@ -99,6 +99,7 @@ impl Script {
             at: self.at(from + 45),
             started: self.at(from),
             body_bytes: None,
+            blocked: None,
             error: None,
         });
         self.recorder.got_first_response_byte(&GotFirstResponseByteInfo { at: self.at(from + 600) });
@@ -111,6 +112,7 @@ impl Script {
             first_byte: Some(self.at(from + 600)),
             body_bytes: 5,
             stream_id: None,
+            detail_lost: false,
             error: None,
         });
         self.recorder.put_idle_conn(&PutIdleConnInfo { at: self.at(from + 812), outcome: IdleReturn::Pooled });

@@ -1,0 +1,474 @@
+//! Who is on a connection: the request under way on HTTP/1, the streams on HTTP/2.
+//!
+//! In come the dispatches of requests and what the sensor saw pass; out go the marks of the exchange that it belongs to.
+//! hyper does not say which stream a request got. It is known all the same: hyper's task is the only one to open streams on
+//! a connection, in the order in which it asks the bodies whether they are empty. Should that ever be wrong, the wire shows
+//! it ([`Streams::opened`], [`Wire::answered`]): then all detail per stream is given up on that connection.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use http::StatusCode;
+
+use super::{flow::Flow, frames::Fact, heads::fields_of_block, marks::Exchange};
+use crate::connection::{GoAway, Http2Record, Protocol};
+
+/// Shared by a connection's sensor, its bodies and its driver.
+pub(crate) struct Wire {
+    on_wire: Mutex<OnWire>,
+    /// HTTP/1: whether anybody wants the moments of the request under way. hyper reads five times for one response, so
+    /// this is asked without the lock.
+    watched: AtomicBool,
+    /// The peer has ended the connection.
+    peer_ended: AtomicBool,
+    /// HTTP/1: bytes came that no request asked for.
+    surplus: AtomicBool,
+}
+
+enum OnWire {
+    Http1(Option<Arc<Exchange>>),
+    Http2(Box<Streams>),
+}
+
+/// HTTP/2.
+struct Streams {
+    /// The number of the next stream.
+    next: u32,
+    /// The last stream whose HEADERS were seen to go.
+    opened: u32,
+    open: HashMap<u32, Stream>,
+    /// Pings that are not answered yet.
+    pings: Vec<([u8; 8], Instant)>,
+    flow: Flow,
+    record: Http2Record,
+}
+
+struct Stream {
+    exchange: Arc<Exchange>,
+    /// The request has no body, so its HEADERS end it.
+    ends: bool,
+}
+
+impl Wire {
+    pub(super) fn new(protocol: Protocol) -> Self {
+        let on_wire = match protocol {
+            Protocol::Http1 => OnWire::Http1(None),
+            Protocol::Http2 => OnWire::Http2(Box::new(Streams {
+                next: 1,
+                opened: 0,
+                open: HashMap::new(),
+                pings: Vec::new(),
+                flow: Flow::default(),
+                record: Http2Record::default(),
+            })),
+        };
+        let no = || AtomicBool::new(false);
+        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, OnWire> {
+        self.on_wire.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn http2<T>(&self, read: impl FnOnce(&mut Streams) -> T) -> Option<T> {
+        match &mut *self.lock() {
+            OnWire::Http1(_) => None,
+            OnWire::Http2(streams) => Some(read(streams)),
+        }
+    }
+
+    /// hyper begins to write this request. `ends`: its head is all of it.
+    pub(super) fn dispatch(&self, exchange: &Arc<Exchange>, ends: bool) {
+        match &mut *self.lock() {
+            OnWire::Http1(current) => {
+                exchange.dispatched(None);
+                self.watched.store(exchange.is_watched(), Ordering::Relaxed);
+                *current = Some(Arc::clone(exchange));
+            }
+            OnWire::Http2(streams) if streams.record.disagreed => {
+                exchange.dispatched(None);
+                exchange.lose_detail();
+            }
+            OnWire::Http2(streams) => {
+                let id = streams.next;
+                streams.next += 2;
+                exchange.dispatched(Some(id));
+                streams.open.insert(id, Stream { exchange: Arc::clone(exchange), ends });
+            }
+        }
+    }
+
+    /// HTTP/1: what comes now is not for this request any more.
+    pub(super) fn leave(&self, exchange: &Arc<Exchange>) {
+        if let OnWire::Http1(current) = &mut *self.lock()
+            && current.as_ref().is_some_and(|current| Arc::ptr_eq(current, exchange))
+        {
+            *current = None;
+            self.watched.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// HTTP/2: hyper refused to send this request, though it got a stream.
+    pub(super) fn refused(&self, exchange: &Exchange) {
+        if let Some(id) = exchange.marks().stream_id {
+            self.http2(|streams| streams.forget(id));
+            exchange.reset();
+        }
+    }
+
+    /// HTTP/2: hyper gave this response to this request. Whether it came on the stream that we thought.
+    pub(super) fn answered(&self, exchange: &Exchange, status: StatusCode) {
+        let marks = exchange.marks();
+        if marks.stream_id.is_some() && marks.status != Some(status.as_u16()) {
+            self.disagree();
+        }
+    }
+
+    /// HTTP/2: so much of a body was handed over to hyper.
+    pub(super) fn given(&self, exchange: &Exchange, bytes: usize) {
+        if let (Some(id), Some(at)) = (exchange.marks().stream_id, exchange.hooks.now()) {
+            self.http2(|streams| streams.flow.given(id, bytes, at));
+        }
+    }
+
+    /// The last stream that the peer will handle, if it sent GOAWAY.
+    pub(super) fn goaway(&self) -> Option<u32> {
+        self.http2(|streams| streams.record.goaway.as_ref().map(|goaway| goaway.last_stream)).flatten()
+    }
+
+    /// What passed beside requests; `None` on HTTP/1.
+    pub(super) fn record(&self) -> Option<Http2Record> {
+        self.http2(|streams| streams.record.clone())
+    }
+
+    /// The peer ended the connection, in whatever way.
+    pub(super) fn peer_ended(&self) {
+        self.peer_ended.store(true, Ordering::Relaxed);
+        if let Some(exchange) = self.current() {
+            exchange.ended();
+        }
+    }
+
+    /// HTTP/1: bytes came while no request was under way.
+    pub(super) fn surplus(&self) {
+        self.surplus.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_surplus(&self) -> bool {
+        self.surplus.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_ended_by_peer(&self) -> bool {
+        self.peer_ended.load(Ordering::Relaxed)
+    }
+
+    /// The connection is gone.
+    pub(super) fn gone(&self) {
+        let exchanges: Vec<_> = match &mut *self.lock() {
+            OnWire::Http1(current) => current.take().into_iter().collect(),
+            OnWire::Http2(streams) => streams.open.drain().map(|(_, stream)| stream.exchange).collect(),
+        };
+        for exchange in exchanges {
+            exchange.connection_gone();
+        }
+    }
+
+    /// HTTP/1: whether a request is under way whose end is still to be told.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.current().is_some_and(|exchange| !exchange.is_consumed())
+    }
+
+    pub(super) fn is_watched(&self) -> bool {
+        self.watched.load(Ordering::Relaxed)
+    }
+
+    /// HTTP/1: the request under way.
+    pub(super) fn current(&self) -> Option<Arc<Exchange>> {
+        match &*self.lock() {
+            OnWire::Http1(current) => current.clone(),
+            OnWire::Http2(_) => None,
+        }
+    }
+
+    fn stream(&self, id: u32) -> Option<Arc<Exchange>> {
+        self.http2(|streams| streams.open.get(&id).map(|stream| Arc::clone(&stream.exchange))).flatten()
+    }
+
+    fn forget(&self, id: u32) {
+        self.http2(|streams| streams.forget(id));
+    }
+
+    /// What we know of the streams is wrong: nothing of it is told from now on. Absent, never wrong.
+    fn disagree(&self) {
+        let lost = self.http2(|streams| {
+            streams.record.disagreed = true;
+            std::mem::take(&mut streams.open)
+        });
+        for stream in lost.into_iter().flat_map(HashMap::into_values) {
+            stream.exchange.lose_detail();
+        }
+    }
+
+    /// A frame has reached the socket, or has begun to.
+    pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>) {
+        match fact {
+            Fact::HeadersBegin { stream, ends } => match self.http2(|streams| streams.opened(stream, ends)) {
+                Some(Ok(exchange)) => {
+                    if let Some(exchange) = exchange {
+                        exchange.touched();
+                    }
+                }
+                Some(Err(Disagreement)) => self.disagree(),
+                None => {}
+            },
+            Fact::HeadersEnd { stream, .. } => {
+                if let Some(exchange) = self.stream(stream) {
+                    exchange.wrote_headers(at);
+                }
+            }
+            Fact::Data { stream, length } => {
+                self.http2(|streams| streams.flow.sent(stream, length, at));
+            }
+            Fact::StreamEnd { stream } => self.request_over(stream, at),
+            Fact::Reset { stream, code } => {
+                self.http2(|streams| streams.record.resets_sent += 1);
+                self.reset(stream, code);
+            }
+            Fact::Ping { payload, ack: false } => {
+                if let Some(at) = at {
+                    self.http2(|streams| streams.ping(payload, at));
+                }
+            }
+            Fact::DataBegin { .. }
+            | Fact::Ping { .. }
+            | Fact::Setting { .. }
+            | Fact::GoAway { .. }
+            | Fact::WindowUpdate { .. } => {}
+        }
+    }
+
+    /// The last frame of a request has reached the socket.
+    fn request_over(&self, stream: u32, at: Option<Instant>) {
+        let Some(exchange) = self.stream(stream) else { return };
+        if let Some(Some(blocked)) = self.http2(|streams| streams.flow.ended(stream, at)) {
+            exchange.was_blocked(blocked);
+        }
+        if exchange.is_response_over() {
+            self.forget(stream);
+        }
+        exchange.wrote_request(at);
+    }
+
+    /// A frame was readable, or its first byte.
+    pub(super) fn told_in(&self, fact: Fact, at: Option<Instant>) {
+        match fact {
+            Fact::HeadersBegin { stream, .. } => {
+                if let Some(exchange) = self.stream(stream) {
+                    exchange.read(at);
+                    exchange.head_begins(at);
+                }
+            }
+            Fact::HeadersEnd { stream, status, interim } => {
+                if let Some(exchange) = self.stream(stream) {
+                    self.head(&exchange, status, interim, at);
+                }
+            }
+            Fact::DataBegin { stream } => {
+                if let Some(exchange) = self.stream(stream) {
+                    exchange.read(at);
+                }
+            }
+            Fact::StreamEnd { stream } => {
+                if let Some(exchange) = self.stream(stream) {
+                    exchange.read(at);
+                    // It stays known until the request's side is over too.
+                    if exchange.is_request_written() {
+                        self.forget(stream);
+                    }
+                    exchange.response_over();
+                }
+            }
+            Fact::Reset { stream, code } => {
+                self.http2(|streams| streams.record.resets_received += 1);
+                self.reset(stream, code);
+            }
+            Fact::Data { .. } => {}
+            Fact::Ping { payload, ack } => {
+                if let (true, Some(at)) = (ack, at) {
+                    self.http2(|streams| streams.pong(payload, at));
+                }
+            }
+            Fact::Setting { id, value } => {
+                self.http2(|streams| streams.setting(id, value, at));
+            }
+            Fact::GoAway { last_stream, code } => {
+                self.http2(|streams| streams.record.goaway = Some(GoAway { last_stream, error_code: code }));
+            }
+            Fact::WindowUpdate { stream, by } => {
+                self.http2(|streams| streams.flow.window_update(stream, by, at));
+            }
+        }
+    }
+
+    /// A header block of a response is here: interim, final, or the trailers.
+    fn head(&self, exchange: &Exchange, status: Option<u16>, interim: Option<Vec<u8>>, at: Option<Instant>) {
+        if exchange.is_head_final() {
+            return;
+        }
+        match (status, interim) {
+            // Too many: its caller is told, and gives the stream up.
+            (Some(status), Some(block)) => drop(exchange.interim(status, at, || fields_of_block(&block))),
+            (Some(status), None) => exchange.head_is_final(Some(status)),
+            // The peer uses a table that it was told not to use: which head is the final one can't be known.
+            (None, _) => self.disagree(),
+        }
+    }
+
+    fn reset(&self, stream: u32, code: u32) {
+        let exchange = self.http2(|streams| {
+            streams.record.last_reset_code = Some(code);
+            streams.forget(stream)
+        });
+        if let Some(Some(exchange)) = exchange {
+            exchange.reset();
+        }
+    }
+}
+
+/// The frames do not say what was expected of them.
+struct Disagreement;
+
+impl Streams {
+    /// HEADERS go out. The first ones of a stream must be those of the request that we know it by.
+    fn opened(&mut self, stream: u32, ends: bool) -> Result<Option<Arc<Exchange>>, Disagreement> {
+        let known = self.open.get(&stream);
+        if self.record.disagreed || stream <= self.opened {
+            return Ok(known.map(|stream| Arc::clone(&stream.exchange)));
+        }
+        self.opened = stream;
+        match known {
+            Some(known) if known.ends == ends => Ok(Some(Arc::clone(&known.exchange))),
+            _ => Err(Disagreement),
+        }
+    }
+
+    fn forget(&mut self, stream: u32) -> Option<Arc<Exchange>> {
+        self.flow.forget(stream);
+        self.open.remove(&stream).map(|stream| stream.exchange)
+    }
+
+    fn ping(&mut self, payload: [u8; 8], at: Instant) {
+        // Who is asked so often and never answers is not asked about.
+        if self.pings.len() < MAX_PINGS {
+            self.pings.push((payload, at));
+        }
+    }
+
+    fn pong(&mut self, payload: [u8; 8], at: Instant) {
+        if let Some(index) = self.pings.iter().position(|(sent, _)| *sent == payload) {
+            let (_, sent) = self.pings.swap_remove(index);
+            let round_trip = at.saturating_duration_since(sent);
+            self.record.pings_answered += 1;
+            self.record.last_round_trip = Some(round_trip);
+            self.record.min_round_trip = Some(self.record.min_round_trip.map_or(round_trip, |min| min.min(round_trip)));
+        }
+    }
+
+    /// RFC 9113 §6.5.2.
+    fn setting(&mut self, id: u16, value: u32, at: Option<Instant>) {
+        let settings = &mut self.record.settings;
+        match id {
+            1 => settings.header_table_size = Some(value),
+            3 => settings.max_concurrent_streams = Some(value),
+            4 => {
+                settings.initial_window_size = Some(value);
+                self.flow.initial_window(value, at);
+            }
+            5 => settings.max_frame_size = Some(value),
+            6 => settings.max_header_list_size = Some(value),
+            8 => settings.enable_connect_protocol = Some(value == 1),
+            _ => {}
+        }
+    }
+}
+
+const MAX_PINGS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hooks::{ClientTrace, emit::Hooks};
+
+    fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
+        let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
+        let exchange = Arc::new(Exchange::new(hooks, None, None));
+        wire.dispatch(&exchange, ends);
+        exchange
+    }
+
+    fn lost(exchange: &Exchange) -> bool {
+        exchange.marks().detail_lost
+    }
+
+    #[test]
+    fn streams_are_numbered_in_the_order_of_dispatch() {
+        let wire = Wire::new(Protocol::Http2);
+        let (first, second) = (dispatched(&wire, true), dispatched(&wire, false));
+        for (stream, ends) in [(1, true), (3, false)] {
+            wire.told_out(Fact::HeadersBegin { stream, ends }, None);
+        }
+        assert_eq!((first.marks().stream_id, second.marks().stream_id), (Some(1), Some(3)));
+        assert!(first.marks().touched && second.marks().touched && !lost(&first) && !lost(&second));
+        // Trailers of a request are no second head.
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true }, None);
+        assert!(!lost(&second));
+    }
+
+    #[test]
+    fn frames_that_do_not_agree_with_what_was_dispatched_void_all_detail() {
+        type Wrong = fn(&Wire, &Exchange);
+        let wrongs: [(&str, Wrong); 4] = [
+            ("a stream that nobody was given", |wire, _| {
+                wire.told_out(Fact::HeadersBegin { stream: 7, ends: true }, None)
+            }),
+            ("a head that does not end the stream", |wire, _| {
+                wire.told_out(Fact::HeadersBegin { stream: 1, ends: false }, None);
+            }),
+            ("another answer than hyper gave", |wire, exchange| {
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true }, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, status: Some(404), interim: None }, None);
+                wire.answered(exchange, StatusCode::OK);
+            }),
+            ("a head that can't be read", |wire, _| {
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true }, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, status: None, interim: None }, None);
+            }),
+        ];
+        for (name, wrong) in wrongs {
+            let wire = Wire::new(Protocol::Http2);
+            let (first, other) = (dispatched(&wire, true), dispatched(&wire, true));
+            wrong(&wire, &first);
+            let later = dispatched(&wire, true);
+            for exchange in [&first, &other, &later] {
+                assert!(lost(exchange) && exchange.marks().stream_id.is_none(), "{name}");
+            }
+            assert!(wire.record().is_some_and(|record| record.disagreed), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_hyper_refused_is_forgotten_and_the_next_ones_keep_their_numbers() {
+        let wire = Wire::new(Protocol::Http2);
+        let refused = dispatched(&wire, true);
+        wire.refused(&refused);
+        let next = dispatched(&wire, true);
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true }, None);
+        assert!(next.marks().touched && !lost(&next) && refused.is_response_over());
+    }
+}
