@@ -298,8 +298,11 @@ mod tests {
         assert_eq!(bars(&raced), [(0, 7, "canceled"), (0, 7, "canceled"), (0, 7, "connected")]);
     }
 
-    /// The rules, said a second time: each attempt's start, and its end if it were left alone.
-    fn expected(fates: &[Fate], delay: Option<u64>) -> (Vec<(u64, u64)>, Option<(u64, usize)>) {
+    /// A moment and a number.
+    type Winner = Option<(u64, usize)>;
+
+    /// The rules, said a second time: each attempt's start, its end if it were left alone, and who wins.
+    fn expected(fates: &[Fate], delay: Option<u64>) -> (Vec<(u64, u64)>, Winner) {
         let (mut attempts, mut winner, mut start) = (Vec::new(), None, 0);
         for (index, fate) in fates.iter().enumerate() {
             if winner.is_some_and(|(end, _)| end <= start) {

@@ -327,10 +327,10 @@ mod tests {
         let (lookups, resolver) = lookups();
         let (_never, tell) = (resolver.foresee(), resolver.foresee());
         let (ends, stays) = (runtime(), runtime());
-        let _first = ends.block_on(async {
-            let first = begun(&lookups, "a.test");
+        let mut first = None;
+        ends.block_on(async {
+            first = Some(begun(&lookups, "a.test"));
             others_run().await;
-            first
         });
         stays.block_on(async {
             let second = begun(&lookups, "a.test");
@@ -338,6 +338,7 @@ mod tests {
             reply(tell, Ok(home()));
             assert!(second.await.0.result.is_ok());
         });
+        drop(first);
         assert_eq!(resolver.asked.load(Ordering::SeqCst), 2);
     }
 }
