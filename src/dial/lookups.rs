@@ -341,4 +341,46 @@ mod tests {
         drop(first);
         assert_eq!(resolver.asked.load(Ordering::SeqCst), 2);
     }
+
+    struct Yielding;
+
+    impl Resolve for Yielding {
+        fn resolve(&self, host: &str) -> Resolving {
+            let turns = host.len();
+            Box::pin(async move {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                Ok(home())
+            })
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn whoever_stays_is_answered_however_many_come_and_go_on_all_threads() {
+        let lookups = Arc::new(Lookups::new(Arc::new(Yielding)));
+        let mut staying = Vec::new();
+        for number in 0..3_000_usize {
+            let lookups = Arc::clone(&lookups);
+            let host = ["a", "ab", "abc"][number % 3];
+            let task = tokio::spawn(async move { lookups.lookup(host).await.0.result.is_ok() });
+            if number % 2 == 0 {
+                task.abort();
+            } else {
+                staying.push(task);
+            }
+            if number % 7 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        for task in staying {
+            assert!(task.await.expect("no panic"));
+        }
+        // The tasks of lookups that were given up end a moment later.
+        let patience = clock::now() + std::time::Duration::from_secs(20);
+        while !lookups.running.lock().expect("no panic").is_empty() {
+            assert!(clock::now() < patience, "an entry was left behind");
+            tokio::task::yield_now().await;
+        }
+    }
 }
