@@ -371,6 +371,7 @@ pub(crate) async fn send(
 }
 
 /// What came of a request.
+#[expect(clippy::large_enum_variant, reason = "on the stack, for a moment")]
 enum Sent {
     Done(Result<Response<Incoming>, TrySendError<Request<RequestBody>>>),
     /// It is to be given up, alone on its connection.

@@ -219,13 +219,9 @@ impl Wire {
     pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>) {
         match fact {
             Fact::HeadersBegin { stream, ends } => match self.http2(|streams| streams.opened(stream, ends)) {
-                Some(Ok(exchange)) => {
-                    if let Some(exchange) = exchange {
-                        exchange.touched();
-                    }
-                }
+                Some(Ok(Some(exchange))) => exchange.touched(),
+                Some(Ok(None)) | None => {}
                 Some(Err(Disagreement)) => self.disagree(),
-                None => {}
             },
             Fact::HeadersEnd { stream, .. } => {
                 if let Some(exchange) = self.stream(stream) {

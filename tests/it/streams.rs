@@ -128,7 +128,7 @@ async fn streams_are_told_apart_with_uploads_and_given_up_requests_among_them_at
                 }
             });
         }
-        let upload = |number: usize| (number % 3 == 0).then(|| Bytes::from(vec![2; number * 100]));
+        let upload = |number: usize| number.is_multiple_of(3).then(|| Bytes::from(vec![2; number * 100]));
         let mut requests = JoinSet::new();
         for number in 0..300_usize {
             let request = match upload(number) {
