@@ -39,7 +39,7 @@ use self::{body::must_close, driver::Engine, sensor::Sensor, wire::Wire};
 pub(crate) use self::{
     body::{Ending, Payload, RequestBody, expects_continue},
     driver::Driver,
-    marks::{Exchange, Fields},
+    marks::{Exchange, Fields, Terms},
 };
 use crate::{
     config::ExchangeConfig,

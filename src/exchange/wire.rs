@@ -399,11 +399,14 @@ const MAX_PINGS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hooks::{ClientTrace, emit::Hooks};
+    use crate::{
+        exchange::Terms,
+        hooks::{ClientTrace, emit::Hooks},
+    };
 
     fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
-        let exchange = Arc::new(Exchange::new(hooks, None, None));
+        let exchange = Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50 }));
         wire.dispatch(&exchange, ends);
         exchange
     }
