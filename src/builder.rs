@@ -299,6 +299,20 @@ impl ClientBuilder {
         self
     }
 
+    /// The most bytes of a response's head, and of its trailers; more is `head_too_large`. Default 256 KiB: twice the
+    /// largest seen in the wild.
+    pub fn max_head_bytes(mut self, max: usize) -> Self {
+        self.exchange.max_head_bytes = max;
+        self
+    }
+
+    /// The most interim responses (1xx) to one request; more is `too_many_informational`, whether or not a hook listens.
+    /// Default 50: real servers send one or two, and each costs work before any answer.
+    pub fn max_informational(mut self, max: u16) -> Self {
+        self.exchange.max_informational = max;
+        self
+    }
+
     /// The most header fields of a response. Default 100; more costs an allocation of 16 KiB per HTTP/1 response.
     pub fn max_headers(mut self, max: usize) -> Self {
         self.exchange.max_headers = max;

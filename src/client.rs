@@ -36,7 +36,7 @@ use crate::{
     connection::Protocol,
     dial::{Dialer, Progress, Target},
     error::{BoxError, Error, Kind},
-    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody},
+    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
     hooks::{
         ClientTrace, ConnOutcome, RetryInfo, RetryReason, WaitCause,
         emit::{GotConnFacts, Hooks},
@@ -387,8 +387,12 @@ impl Call {
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
         prepare(&mut head, &payload, &self.key, shared.info.protocol);
         let expects = !matches!(payload, Payload::Empty) && exchange::expects_continue(&head.headers);
-        let expect = expects.then_some(self.inner.exchange.expect_continue_timeout);
-        let exchange = self.attempt.exchange(&head, shared.info.protocol, expect);
+        let config = &self.inner.exchange;
+        let terms = Terms {
+            expect: expects.then_some(config.expect_continue_timeout),
+            max_informational: config.max_informational,
+        };
+        let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);
         let request = Request::from_parts(head, body);
         let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;

@@ -125,6 +125,8 @@ pub(crate) struct ExchangeConfig {
     pub(crate) max_headers: usize,
     /// Bytes of a response's head. 256 KiB: the largest seen in the wild fit twice.
     pub(crate) max_head_bytes: usize,
+    /// Interim responses to one request. 50: real servers send one or two, and each costs work before any answer.
+    pub(crate) max_informational: u16,
     /// How long a body waits for `100 Continue`. 1 s, as Go and curl: a server that says nothing may not know of it.
     pub(crate) expect_continue_timeout: Duration,
     /// HTTP/2 pings: how often, and how long an answer may take. Off: they wake radios and servers.
@@ -148,6 +150,7 @@ impl Default for ExchangeConfig {
             timeout: None,
             max_headers: 100,
             max_head_bytes: 256 * 1024,
+            max_informational: 50,
             expect_continue_timeout: Duration::from_secs(1),
             http2_keep_alive: None,
             http2_windows: None,
@@ -159,5 +162,3 @@ impl Default for ExchangeConfig {
 pub(crate) const DRAIN_BYTES: usize = 256 * 1024;
 /// As above.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(50);
-/// Interim responses to one request. 50: real servers send one or two, and each costs work before any answer.
-pub(crate) const MAX_INTERIM: u16 = 50;

@@ -86,8 +86,11 @@ impl Driver {
         if let Poll::Ready(result) = result {
             return Poll::Ready(failure::end_reason(&result));
         }
-        self.take_back(cx);
+        let ending = self.take_back(cx);
         self.watch_expiry(cx);
+        if !ending {
+            return Poll::Pending;
+        }
         self.poll_unfinished(cx);
         self.poll_over(cx)
     }
@@ -139,17 +142,18 @@ impl Driver {
         Poll::Pending
     }
 
-    /// An HTTP/1 connection whose response is over, but which was not ready yet.
-    fn take_back(&mut self, cx: &mut Context<'_>) {
-        let returning = {
+    /// An HTTP/1 connection whose response is over, but which was not ready yet. Whether the connection, or a request on
+    /// it, is to be ended.
+    fn take_back(&mut self, cx: &mut Context<'_>) -> bool {
+        let (returning, ending) = {
             let mut desk = self.shared.desk();
             if !desk.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 desk.waker = Some(cx.waker().clone());
                 self.armed = false;
             }
-            desk.returning.take()
+            (desk.returning.take(), desk.is_ending())
         };
-        let Some(mut returning) = returning else { return };
+        let Some(mut returning) = returning else { return ending };
         match returning.poll(cx) {
             Poll::Pending => self.shared.desk().returning = Some(returning),
             Poll::Ready(Ok(())) => {
@@ -169,6 +173,7 @@ impl Driver {
                 cx.waker().wake_by_ref();
             }
         }
+        ending
     }
 
     /// Looks at the idle time when the timer says so: never on a request's way.
@@ -274,6 +279,10 @@ impl Desk {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.over.is_some() || !self.unfinished.is_empty()
     }
 
     /// Nobody will use this connection again.

@@ -39,7 +39,7 @@ use self::{body::must_close, driver::Engine, sensor::Sensor, wire::Wire};
 pub(crate) use self::{
     body::{Ending, Payload, RequestBody, expects_continue},
     driver::Driver,
-    marks::{Exchange, Fields},
+    marks::{Exchange, Fields, Terms},
 };
 use crate::{
     config::ExchangeConfig,
@@ -333,7 +333,6 @@ pub(crate) async fn send(
     };
     let (error, unsent, refused) = match result {
         Some(Sent::Done(Ok(response))) => {
-            shared.wire.answered(&exchange, response.status());
             exchange.answer(response.status());
             ending.status = Some(response.status());
             ending.version = Some(response.version());
@@ -345,9 +344,11 @@ pub(crate) async fn send(
                     // Said now: the peer may close before the body is read.
                     shared.closing(reason);
                 }
-                if !ending.bodiless && body::runs_until_close(response.headers()) {
+                if exchange.is_watched() && !ending.bodiless && body::runs_until_close(response.headers()) {
                     exchange.runs_until_close();
                 }
+            } else {
+                shared.wire.answered(&exchange, response.status());
             }
             let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
             return Ok(response.map(|incoming| ResponseBody::new(incoming, ending, timer)));
@@ -370,6 +371,7 @@ pub(crate) async fn send(
 }
 
 /// What came of a request.
+#[expect(clippy::large_enum_variant, reason = "on the stack, for a moment")]
 enum Sent {
     Done(Result<Response<Incoming>, TrySendError<Request<RequestBody>>>),
     /// It is to be given up, alone on its connection.
