@@ -259,6 +259,35 @@ impl ClientBuilder {
         self
     }
 
+    /// The most connections in all, those that are being made included. A request above it waits in one line with those of
+    /// all hosts; the least recently used idle connection, of whatever host, makes room. At least 1. Default: no limit.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.pool.max_connections = Some(max.max(1));
+        self
+    }
+
+    /// The most HTTP/2 connections per host: another one is made when all streams of those that are open are in use. At
+    /// least 1. Default 1, as RFC 9113 §9.1 asks.
+    pub fn http2_max_connections_per_host(mut self, max: usize) -> Self {
+        self.pool.http2_max_connections_per_host = max.max(1);
+        self
+    }
+
+    /// Whether a request that dials takes what comes first: its dial, or a connection that another request gives back. Its
+    /// dial then goes on, and its connection serves others. Off: it waits for its own dial. Default: on, as Go and
+    /// browsers; off makes it plain which request used which dial.
+    pub fn late_binding(mut self, late: bool) -> Self {
+        self.pool.late_binding = late;
+        self
+    }
+
+    /// The most that a request may wait in the pool's queue: for another's dial, a place under a limit, an HTTP/2 stream.
+    /// Its own dial is bounded by the connect timeout. Then it fails with `timeout` in `get-connection`. Default: none.
+    pub fn pool_wait_timeout(mut self, timeout: Duration) -> Self {
+        self.pool.wait_timeout = Some(timeout);
+        self
+    }
+
     /// The age at which a connection takes no further request. Default: none.
     pub fn max_connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.pool.max_lifetime = Some(lifetime);
@@ -351,6 +380,7 @@ impl ClientBuilder {
             _ => Some(Arc::new(Stack::new(traces)) as Arc<dyn ClientTrace>),
         };
         Client::from_inner(Inner {
+            wait_timeout: pool.wait_timeout,
             pool: Pool::new(pool),
             dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), tls, protocol }),
             exchange,
