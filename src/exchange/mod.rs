@@ -46,7 +46,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol},
     error::{Error, Kind},
     hooks::{
-        CloseReason, IdleReturn, RetryReason,
+        CloseInitiator, CloseReason, IdleReturn, RetryReason,
         emit::{self, Hooks},
     },
     phase::Phase,
@@ -96,6 +96,8 @@ struct Desk {
     ended: bool,
     /// Why the connection closes: the first reason stands.
     reason: Option<CloseReason>,
+    /// Who asked for the end, in the request or in the response.
+    asked_by: Option<CloseInitiator>,
     /// Nobody will use it again.
     over: Option<Over>,
     /// HTTP/2: requests that were answered before their upload ended, and until when they may end it.
@@ -343,6 +345,8 @@ pub(crate) async fn send(
                 if let Some(reason) = ending.close {
                     // Said now: the peer may close before the body is read.
                     shared.closing(reason);
+                    let by_us = asked_to_close || reason == CloseReason::Upgraded;
+                    shared.desk().asked_by = Some(if by_us { CloseInitiator::Client } else { CloseInitiator::Server });
                 }
                 if exchange.is_watched() && !ending.bodiless && body::runs_until_close(response.headers()) {
                     exchange.runs_until_close();

@@ -310,9 +310,9 @@ names! {
     }
     /// Who ended a connection.
     CloseInitiator {
-        /// This end: it closed while the peer's side was still open.
+        /// This end: it asked for the close, or closed while the peer's side was still open.
         Client = "client",
-        /// The peer: it closed, reset, or broke off first.
+        /// The peer: it asked for the close, said GOAWAY, or closed, reset or broke off first.
         Server = "server",
     }
     /// Why a request is tried again.

@@ -310,7 +310,8 @@ impl Model {
             Some(WaitCause::HostLimit) => self.config.max_connections_per_host.is_some_and(|max| open + dialing >= max),
             Some(WaitCause::PoolLimit) => self.config.max_connections.is_some_and(|max| all >= max),
             Some(WaitCause::Http2Streams) => of_host.clone().any(|known| known.conn.http2 && !known.closing),
-            None => of_host.clone().any(|known| !known.conn.http2 && known.used > 0),
+            // It may have been given up meanwhile, as its driver will tell.
+            None => of_host.clone().any(|known| !known.conn.http2 && !self.gone.contains(&known.conn.id)),
         };
         assert!(holds && dial == (cause == Some(WaitCause::Dial)), "waits for {cause:?}, dial {dial}");
     }

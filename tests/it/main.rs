@@ -5,6 +5,7 @@ mod exchanges;
 mod failures;
 mod interim;
 mod otlp;
+mod pool;
 mod rules;
 mod spans;
 mod stories;

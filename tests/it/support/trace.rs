@@ -208,6 +208,39 @@ log! {
     retry(info: hooks::RetryInfo<'_>) => format!("#{} {}", info.attempt, info.reason.as_str());
 }
 
+/// Keeps what became of connections.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ends {
+    told: Arc<Mutex<(Vec<String>, Vec<String>)>>,
+    /// What `put_idle_conn` told: `pooled`, `closed goaway`.
+    pub(crate) returned: Vec<String>,
+    /// What `conn_closed` told: `goaway by server`.
+    pub(crate) closed: Vec<String>,
+}
+
+impl Ends {
+    pub(crate) fn hooks(&self) -> Arc<dyn ClientTrace> {
+        Arc::new(self.clone())
+    }
+
+    /// All since the last time.
+    pub(crate) fn taken(&self) -> Self {
+        let (returned, closed) = std::mem::take(&mut *self.told.lock().expect("no panic under the lock"));
+        Self { told: Arc::default(), returned, closed }
+    }
+}
+
+impl ClientTrace for Ends {
+    fn put_idle_conn(&self, info: &hooks::PutIdleConnInfo) {
+        self.told.lock().expect("no panic under the lock").0.push(returned(info.outcome));
+    }
+
+    fn conn_closed(&self, info: &hooks::ConnClosedInfo<'_>) {
+        let told = format!("{} by {}", info.reason.as_str(), info.initiator.as_str());
+        self.told.lock().expect("no panic under the lock").1.push(told);
+    }
+}
+
 /// Keeps the interim responses, with their links: `103 </a> </b>`.
 #[derive(Default)]
 pub(crate) struct Hints(Mutex<Vec<String>>);
