@@ -41,7 +41,7 @@ pub(super) async fn first_of(
         };
         guard.done(result.as_ref().map(|stream| stream.local_addr().ok()));
         match result {
-            Ok(stream) => return Ok(Socket::new(stream)),
+            Ok(stream) => return Ok(Socket::tcp(stream)),
             Err(error) => last = error,
         }
     }

@@ -1,9 +1,10 @@
 //! The dialer: from an origin to a byte stream that is ready for HTTP.
 //!
-//! `resolve` → `connect` (every address in turn) → `tls`. Each step calls its pair of hooks, and all end within one
+//! `resolve` → `connect` (every address in turn) → `tls`; a user's `connector` takes the place of the first two. Each step calls its pair of hooks, and all end within one
 //! deadline. The dialer knows nothing of pools, requests or spans.
 
 mod connect;
+mod connector;
 mod resolve;
 mod tls;
 
@@ -16,6 +17,7 @@ use std::{
     time::Instant,
 };
 
+pub(crate) use self::connector::Connector;
 pub use self::resolve::{Resolve, ResolveError, Resolving, SystemResolver};
 pub(crate) use self::tls::{Tls, Trust};
 use crate::{
@@ -32,6 +34,8 @@ use crate::{
 pub(crate) struct Dialer {
     pub(crate) config: DialConfig,
     pub(crate) resolver: Arc<dyn Resolve>,
+    /// A user's own way to a byte stream: then there is no lookup and no TCP.
+    pub(crate) connector: Option<Connector>,
     pub(crate) tls: Tls,
     pub(crate) protocol: ProtocolChoice,
 }
@@ -86,11 +90,19 @@ impl Dialer {
     /// Dropped, it closes what is open; each open step is told as `canceled`.
     pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
         let deadline = clock::now() + self.config.connect_timeout;
-        progress.enter(Phase::Dns);
-        let addrs = self.addresses(target, deadline, hooks).await?;
-        progress.enter(Phase::Connect);
-        let socket = connect::first_of(&addrs, &self.config, deadline, hooks).await?;
-        let (local, peer) = (socket.tcp().local_addr().ok(), socket.tcp().peer_addr().ok());
+        let socket = match &self.connector {
+            Some(connector) => {
+                progress.enter(Phase::Connect);
+                connector.connect(target, deadline, hooks).await?
+            }
+            None => {
+                progress.enter(Phase::Dns);
+                let addrs = self.addresses(target, deadline, hooks).await?;
+                progress.enter(Phase::Connect);
+                connect::first_of(&addrs, &self.config, deadline, hooks).await?
+            }
+        };
+        let (local, peer) = (socket.local(), socket.peer());
         if !target.https {
             let protocol = match self.protocol {
                 ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,

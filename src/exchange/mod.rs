@@ -260,14 +260,14 @@ impl Conn {
     }
 
     /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
-    /// TLS may be a ticket, so the driver gets a turn to read them.
+    /// TLS may be a ticket, so the driver gets a turn to read them; so it does on a user's stream, which only it can read.
     pub(crate) async fn is_fresh(&self) -> Result<(), CloseReason> {
         let Self::Http1 { shared, .. } = self else { return Ok(()) };
         match shared.probe.look() {
             Waiting::Nothing => Ok(()),
             Waiting::End => Err(CloseReason::PeerClosed),
             Waiting::Bytes if !shared.probe.encrypted => Err(CloseReason::SurplusBytes),
-            Waiting::Bytes => {
+            Waiting::Bytes | Waiting::Unknown => {
                 tokio::task::yield_now().await;
                 if self.is_open() { Ok(()) } else { Err(CloseReason::PeerClosed) }
             }

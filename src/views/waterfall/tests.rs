@@ -64,7 +64,7 @@ impl Script {
     }
 
     fn dns_and_connect(&self, error: Option<&Error>) {
-        let addr = "127.0.0.1:8443".parse().expect("an address");
+        let addr = "127.0.0.1:8443".parse().ok();
         let addrs = [IpAddr::from([127, 0, 0, 1])];
         self.recorder.get_conn(&GetConnInfo { at: self.at(3), host: "localhost", port: 8443 });
         self.recorder.dns_start(&DnsStartInfo { at: self.at(4), host: "localhost" });

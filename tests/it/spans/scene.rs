@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use crate::support::{client::Traced, spans::Spans, within};
 
 /// A client, and the provider that its spans go to.
-pub(super) struct Scene {
-    pub(super) traced: Traced,
-    pub(super) provider: SdkTracerProvider,
+pub(crate) struct Scene {
+    pub(crate) traced: Traced,
+    pub(crate) provider: SdkTracerProvider,
     exporter: Counting,
 }
 
 impl Scene {
-    pub(super) fn new(builder: ClientBuilder) -> Self {
+    pub(crate) fn new(builder: ClientBuilder) -> Self {
         let exporter = Counting::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let traced = Traced::new(builder.tracer_provider(&provider));
@@ -33,13 +33,13 @@ impl Scene {
     }
 
     /// A span of the application, open: drop the context and what holds it, and it ends.
-    pub(super) fn application(&self) -> Context {
+    pub(crate) fn application(&self) -> Context {
         let tracer = self.provider.tracer("application");
         Context::new().with_span(tracer.start("application"))
     }
 
     /// What was exported, once all of these attempts are over and `spans` were ended.
-    pub(super) async fn spans(&self, attempts: usize, spans: usize) -> Spans {
+    pub(crate) async fn spans(&self, attempts: usize, spans: usize) -> Spans {
         self.traced.timelines(attempts).await;
         let mut ended = self.exporter.ended.subscribe();
         within(&format!("{spans} spans"), ended.wait_for(|ended| *ended >= spans))
@@ -72,23 +72,23 @@ impl SpanExporter for Counting {
 }
 
 /// A parent in another process.
-pub(super) fn remote(sampled: bool) -> Context {
+pub(crate) fn remote(sampled: bool) -> Context {
     let flags = TraceFlags::default().with_sampled(sampled);
     let (trace, span) = (TraceId::from(0xabc), SpanId::from(0xdef));
     Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }
 
 /// What a `traceparent` of this span says.
-pub(super) fn traceparent(span: &SpanContext) -> String {
+pub(crate) fn traceparent(span: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags())
 }
 
 /// Whether the link names this span.
-pub(super) fn names(link: &Link, span: &SpanData) -> bool {
+pub(crate) fn names(link: &Link, span: &SpanData) -> bool {
     let (there, here) = (&link.span_context, &span.span_context);
     (there.trace_id(), there.span_id()) == (here.trace_id(), here.span_id())
 }
 
-pub(super) async fn hello(_: Request<hyper::body::Incoming>) -> Response<Full<bytes::Bytes>> {
+pub(crate) async fn hello(_: Request<hyper::body::Incoming>) -> Response<Full<bytes::Bytes>> {
     Response::new(Full::from("hello"))
 }
