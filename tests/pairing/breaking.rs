@@ -1,0 +1,257 @@
+//! Scenarios broken off at every point.
+//!
+//! Every k is tried, with one exception: with TLS, whose handshake alone has two thousand bytes, one byte in 23 is.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use http::Response;
+use http_body::Body;
+use httptrace::{Client, Error, ResponseBody, ResponseFuture};
+use rustls::{ServerConfig, pki_types::CertificateDer};
+use tokio::task::yield_now;
+
+use crate::{
+    kit::certificate::Identity,
+    ledger::Ledger,
+    net::{Death, Net},
+    origin::{Origin, serve},
+    scenarios::{Ask, Scenario, framing, http2, sending, tls},
+};
+
+/// What is broken off, and when.
+#[derive(Debug, Clone, Copy)]
+enum Break {
+    Nothing,
+    /// The last request's future is dropped after so many polls.
+    Head(usize),
+    /// Its body is.
+    Body(usize),
+    /// All is dropped after so many steps of the scheduler.
+    Step(usize),
+    /// The connection dies after so many bytes of the origin.
+    Cut(usize, Death),
+}
+
+/// Longer than any timeout of the client but the idle one.
+const SETTLED: Duration = Duration::from_secs(60);
+
+/// Shorter than that.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A scenario's certificate, made once.
+type Secret = Option<(CertificateDer<'static>, Arc<ServerConfig>)>;
+
+impl Scenario {
+    fn secret(&self) -> Secret {
+        self.tls.then(|| {
+            let identity = Identity::new(if matches!(self.origin, Origin::Http2(_)) { &["h2"] } else { &["http/1.1"] });
+            (identity.root, identity.config)
+        })
+    }
+
+    /// Plays it. Returns whether it came to its end before the break, and the bytes that the origin got across.
+    async fn play(&self, secret: &Secret, at: Break) -> (bool, usize) {
+        let (origin, config) = (self.origin, secret.as_ref().map(|(_, config)| Arc::clone(config)));
+        let cut = if let Break::Cut(at, death) = at { Some((at, death)) } else { None };
+        let net = Net::new(cut, move |number, pipe| {
+            tokio::spawn(serve(origin, number, config.clone(), pipe));
+        });
+        let mut builder = Client::builder().timeout(TIMEOUT);
+        if let Some((root, _)) = secret {
+            builder = builder.root_certificates(vec![root.clone()]);
+        } else if let Origin::Http2(_) = origin {
+            builder = builder.http2_prior_knowledge();
+        }
+        let ledger = Arc::new(Ledger::new(builder, net));
+        let ended = self.requests(&ledger, at).await;
+        tokio::time::sleep(SETTLED).await;
+        let of = (self.name, at);
+        ledger.check(&of);
+        drop(ledger.take_client());
+        tokio::time::sleep(SETTLED).await;
+        ledger.check_closed(&of);
+        (ended, ledger.net().read())
+    }
+
+    async fn requests(&self, ledger: &Arc<Ledger>, at: Break) -> bool {
+        let story = async {
+            let (last, before) = self.asks.split_last().expect("a request");
+            let mut others = Vec::new();
+            for ask in before {
+                let ask = *ask;
+                let request = one(send(ledger, ask, self.tls), ask, Break::Nothing);
+                if self.together {
+                    others.push(tokio::spawn(request));
+                } else {
+                    request.await;
+                    // Its connection is back before the next one asks.
+                    step(20).await;
+                }
+            }
+            let ended = one(send(ledger, *last, self.tls), *last, at).await;
+            for other in others {
+                other.await.expect("no panic");
+            }
+            ended
+        };
+        match at {
+            Break::Step(steps) => tokio::select! {
+                biased;
+                () = step(steps) => false,
+                ended = story => ended,
+            },
+            _ => story.await,
+        }
+    }
+}
+
+fn send(ledger: &Ledger, ask: Ask, https: bool) -> ResponseFuture {
+    match ask.whole(https) {
+        Some(request) => ledger.send(request),
+        None => ledger.send(ask.request(https)),
+    }
+}
+
+/// One request. Whether it came to its end.
+async fn one(request: ResponseFuture, ask: Ask, at: Break) -> bool {
+    let result = match at {
+        Break::Head(polls) => match polled(request, polls).await {
+            Some(result) => result,
+            None => return false,
+        },
+        _ => request.await,
+    };
+    let Ok(response) = result else { return true };
+    let most = if let Break::Body(polls) = at { polls } else { usize::MAX };
+    if ask.drops {
+        return true;
+    }
+    read(response, most).await
+}
+
+/// A body, until it has been polled so often. Whether it came to its end.
+async fn read(response: Response<ResponseBody>, most: usize) -> bool {
+    let mut body = response.into_body();
+    let mut polls = 0;
+    poll_fn(|cx| {
+        loop {
+            if polls == most {
+                return Poll::Ready(false);
+            }
+            polls += 1;
+            match Pin::new(&mut body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(true),
+                // Dropped at once, not at the next wake.
+                Poll::Pending if polls == most => return Poll::Ready(false),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
+}
+
+/// A future's result, unless it has been polled so often.
+async fn polled(
+    future: impl Future<Output = Result<Response<ResponseBody>, Error>>,
+    most: usize,
+) -> Option<Result<Response<ResponseBody>, Error>> {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    poll_fn(|cx| {
+        if polls == most {
+            return Poll::Ready(None);
+        }
+        polls += 1;
+        match future.as_mut().poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if polls == most => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// So many turns of everybody.
+async fn step(steps: usize) {
+    for _ in 0..steps {
+        yield_now().await;
+    }
+}
+
+/// Polls and steps within which each scenario has ended, or waits for time to pass: no steps do that.
+const MOST: usize = 120;
+
+/// Breaks each scenario off after every k-th poll or step, until it comes to its end before that.
+async fn for_every(scenarios: Vec<Scenario>, at: impl Fn(usize) -> Break) {
+    for scenario in scenarios {
+        let secret = scenario.secret();
+        let mut k = 0;
+        while k < MOST && !scenario.play(&secret, at(k)).await.0 {
+            k += 1;
+        }
+    }
+}
+
+/// Cuts each scenario's connection after every byte.
+async fn for_every_byte(scenarios: Vec<Scenario>, death: Death) {
+    for scenario in scenarios {
+        let secret = scenario.secret();
+        let (_, bytes) = scenario.play(&secret, Break::Nothing).await;
+        let stride = if scenario.tls { 23 } else { 1 };
+        for k in (0..=bytes).step_by(stride) {
+            scenario.play(&secret, Break::Cut(k, death)).await;
+        }
+    }
+}
+
+fn all() -> Vec<Scenario> {
+    [framing(), sending(), http2(), tls()].concat()
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_dropped_after_any_poll_leave_balanced_books() {
+    for_every(all(), Break::Head).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn bodies_dropped_after_any_poll_leave_balanced_books() {
+    for_every(all(), Break::Body).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_dropped_after_any_step_leave_balanced_books() {
+    for_every(all(), Break::Step).await;
+}
+
+macro_rules! cuts {
+    ($($name:ident($death:ident, $scenarios:expr);)+) => {
+        $(
+            #[tokio::test(start_paused = true)]
+            async fn $name() {
+                for_every_byte($scenarios, Death::$death).await;
+            }
+        )+
+    };
+}
+
+cuts! {
+    answers_that_end_after_any_byte_leave_balanced_books(Eof, framing());
+    answers_that_break_after_any_byte_leave_balanced_books(Reset, framing());
+    answers_that_stop_after_any_byte_leave_balanced_books(Silence, framing());
+    uploads_that_end_after_any_byte_leave_balanced_books(Eof, sending());
+    uploads_that_break_after_any_byte_leave_balanced_books(Reset, sending());
+    uploads_that_stop_after_any_byte_leave_balanced_books(Silence, sending());
+    http2_that_ends_after_any_byte_leaves_balanced_books(Eof, http2());
+    http2_that_breaks_after_any_byte_leaves_balanced_books(Reset, http2());
+    http2_that_stops_after_any_byte_leaves_balanced_books(Silence, http2());
+    tls_that_ends_after_any_byte_leaves_balanced_books(Eof, tls());
+    tls_that_breaks_after_any_byte_leaves_balanced_books(Reset, tls());
+    tls_that_stops_after_any_byte_leaves_balanced_books(Silence, tls());
+}

@@ -1,0 +1,229 @@
+//! The scenarios: a server's script, and the requests that meet it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+
+use crate::origin::{
+    Origin::{self, Http1, Http2},
+    Step::{self, Body as ReadBody, Close, Head, Send},
+    Way,
+};
+
+/// A server and the requests to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) origin: Origin,
+    pub(crate) tls: bool,
+    pub(crate) asks: Vec<Ask>,
+    /// All requests at once, else one after the other.
+    pub(crate) together: bool,
+}
+
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ask {
+    method: &'static str,
+    upload: Upload,
+    expect: bool,
+    /// The application drops the response's body unread.
+    pub(crate) drops: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Upload {
+    None,
+    /// Known as a whole.
+    Full,
+    /// In pieces, with their sum known or not.
+    Pieces {
+        sized: bool,
+    },
+}
+
+const GET: Ask = Ask { method: "GET", upload: Upload::None, expect: false, drops: false };
+const HEAD: Ask = Ask { method: "HEAD", ..GET };
+const UPLOAD: Ask = Ask { method: "POST", upload: Upload::Full, ..GET };
+const PIECES: Ask = Ask { method: "POST", upload: Upload::Pieces { sized: true }, ..GET };
+const CHUNKED: Ask = Ask { method: "POST", upload: Upload::Pieces { sized: false }, ..GET };
+
+/// What every upload carries, and how that looks in chunks.
+const PIECE: &str = "twelve bytes";
+const PIECE_COUNT: usize = 3;
+const WHOLE: usize = PIECE.len() * PIECE_COUNT;
+const IN_CHUNKS: usize = PIECE_COUNT * ("c\r\n\r\n".len() + PIECE.len()) + "0\r\n\r\n".len();
+
+const OK: Step = Send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+
+impl Ask {
+    pub(crate) fn request(self, https: bool) -> Request<Pieces> {
+        let (left, sized) = match self.upload {
+            Upload::None => (0, true),
+            Upload::Full => (1, true),
+            Upload::Pieces { sized } => (PIECE_COUNT, sized),
+        };
+        let piece =
+            if left == 1 { Bytes::from(PIECE.repeat(PIECE_COUNT)) } else { Bytes::from_static(PIECE.as_bytes()) };
+        let scheme = if https { "https" } else { "http" };
+        let mut request = Request::new(Pieces { piece, left, sized, paused: false });
+        *request.uri_mut() = format!("{scheme}://origin.test/").parse().expect("a URL");
+        *request.method_mut() = Method::from_bytes(self.method.as_bytes()).expect("a method");
+        if self.expect {
+            request.headers_mut().insert(http::header::EXPECT, http::HeaderValue::from_static("100-continue"));
+        }
+        request
+    }
+
+    /// The same as one whole body, which can be sent again.
+    pub(crate) fn whole(self, https: bool) -> Option<Request<Full<Bytes>>> {
+        let whole = matches!(self.upload, Upload::Full | Upload::None);
+        whole.then(|| self.request(https).map(|body| Full::new(if body.left == 0 { Bytes::new() } else { body.piece })))
+    }
+}
+
+/// A body that lets the others run before each piece.
+pub(crate) struct Pieces {
+    piece: Bytes,
+    left: usize,
+    sized: bool,
+    paused: bool,
+}
+
+impl Pieces {
+    /// A body of so many pieces.
+    pub(crate) fn new(left: usize) -> Self {
+        Self { piece: Bytes::from_static(PIECE.as_bytes()), left, sized: false, paused: false }
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.paused = !self.paused;
+        if self.paused {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        self.left -= 1;
+        Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let size = (self.left * self.piece.len()) as u64;
+        if self.sized || self.left == 0 { SizeHint::with_exact(size) } else { SizeHint::default() }
+    }
+}
+
+fn one(name: &'static str, ask: Ask, script: &'static [&'static [Step]]) -> Scenario {
+    Scenario { name, origin: Http1(script), tls: false, asks: vec![ask], together: false }
+}
+
+fn two(name: &'static str, asks: [Ask; 2], script: &'static [&'static [Step]]) -> Scenario {
+    Scenario { asks: asks.to_vec(), ..one(name, GET, script) }
+}
+
+fn h2(name: &'static str, ask: Ask, way: Way) -> Scenario {
+    Scenario { origin: Http2(way), ..one(name, ask, &[]) }
+}
+
+const CHUNKS: Step = Send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nfirst \r\n6\r\nsecond\r\n");
+
+/// HTTP/1.1: how answers are framed.
+pub(crate) fn framing() -> Vec<Scenario> {
+    let pieces: &[&[Step]] =
+        &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"), Send("first "), Send("second")]];
+    let until_close: &[&[Step]] = &[&[Head, Send("HTTP/1.1 200 OK\r\n\r\nfirst "), Send("second"), Close]];
+    vec![
+        one("content-length", GET, pieces),
+        one("chunked", GET, &[&[Head, CHUNKS, Send("0\r\n\r\n")]]),
+        one("chunked with trailers", GET, &[&[Head, CHUNKS, Send("0\r\nx-sum: 12\r\n\r\n")]]),
+        one("until close", GET, until_close),
+        one("HEAD", HEAD, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n")]]),
+        one("204", GET, &[&[Head, Send("HTTP/1.1 204 No Content\r\n\r\n")]]),
+        one("304", GET, &[&[Head, Send("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n")]]),
+        one(
+            "connection: close",
+            GET,
+            &[&[Head, Send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n"), Send("ok"), Close]],
+        ),
+        one("HTTP/1.0", GET, &[&[Head, Send("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Close]]),
+        one("a malformed head", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\n: none\r\n\r\n")]]),
+        one("a short body", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Close]]),
+        one("surplus bytes", GET, &[&[Head, OK, Send("HTTP/1.1 408 Request Timeout\r\n\r\n"), Close]]),
+        one("103, then 200", GET, &[&[Head, Send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), OK]]),
+    ]
+}
+
+/// HTTP/1.1: what is sent, and what is sent again.
+pub(crate) fn sending() -> Vec<Scenario> {
+    const SMALL: Step = Send("HTTP/1.1 302 Found\r\nlocation: /b\r\ncontent-length: 4\r\n\r\nthis");
+    let dropped = Ask { drops: true, ..GET };
+    let expecting = Ask { expect: true, ..PIECES };
+    vec![
+        two("reuse", [GET, GET], &[&[Head, OK, Head, OK]]),
+        two("a stale reuse, retried", [GET, GET], &[&[Head, OK, Head, Close], &[Head, OK]]),
+        two("a stale reuse, not retried", [GET, PIECES], &[&[Head, OK, Head, Close], &[Head, OK]]),
+        two("closed while idle", [GET, GET], &[&[Head, OK, Close], &[Head, OK]]),
+        two("a small body dropped", [dropped, GET], &[&[Head, SMALL, Head, OK]]),
+        one("an upload of one piece", UPLOAD, &[&[Head, ReadBody(WHOLE), OK]]),
+        one("an upload with its length", PIECES, &[&[Head, ReadBody(WHOLE), OK]]),
+        one("a chunked upload", CHUNKED, &[&[Head, ReadBody(IN_CHUNKS), OK]]),
+        one("an early 413", PIECES, &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"), Close]]),
+        one("an early 413, chunked", CHUNKED, &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")]]),
+        one("an early 200", PIECES, &[&[Head, OK, ReadBody(WHOLE)]]),
+        one("100, then 200", expecting, &[&[Head, Send("HTTP/1.1 100 Continue\r\n\r\n"), ReadBody(WHOLE), OK]]),
+        one("no 100, then 200", expecting, &[&[Head, ReadBody(WHOLE), OK]]),
+        one("417 instead of 100", expecting, &[&[Head, Send("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n")]]),
+        Scenario { together: true, ..two("two at once", [GET, PIECES], &[&[Head, OK], &[Head, ReadBody(WHOLE), OK]]) },
+    ]
+}
+
+/// HTTP/2.
+pub(crate) fn http2() -> Vec<Scenario> {
+    let dropped = Ask { drops: true, ..GET };
+    let several = |scenario, asks: &[Ask], together| Scenario { asks: asks.to_vec(), together, ..scenario };
+    vec![
+        h2("HTTP/2: GET", GET, Way::Answer),
+        h2("HTTP/2: a head alone", GET, Way::Empty),
+        h2("HTTP/2: an upload", PIECES, Way::Answer),
+        several(h2("HTTP/2: two at once", GET, Way::Answer), &[GET, PIECES], true),
+        several(h2("HTTP/2: one after the other", GET, Way::Answer), &[GET, GET], false),
+        several(h2("HTTP/2: a body dropped", GET, Way::Answer), &[dropped, GET], false),
+        h2("HTTP/2: RST_STREAM", GET, Way::Reset),
+        several(h2("HTTP/2: RST_STREAM beside another", GET, Way::Reset), &[PIECES, GET], true),
+        h2("HTTP/2: REFUSED_STREAM", GET, Way::Refuse),
+        h2("HTTP/2: REFUSED_STREAM for an upload", UPLOAD, Way::Refuse),
+        several(h2("HTTP/2: GOAWAY", GET, Way::GoAway), &[GET, GET], false),
+        several(h2("HTTP/2: GOAWAY beside another", GET, Way::GoAway), &[PIECES, GET], true),
+        h2("HTTP/2: GOAWAY in the middle", GET, Way::BreakOff),
+        h2("HTTP/2: a narrow window", PIECES, Way::Narrow),
+        h2("HTTP/2: a window that stays shut", PIECES, Way::Stuck),
+        h2("HTTP/2: silence", GET, Way::Silent),
+    ]
+}
+
+/// With TLS.
+pub(crate) fn tls() -> Vec<Scenario> {
+    let plain =
+        one("TLS: content-length", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"), Send("ok")]]);
+    let chunked = one("TLS: a chunked upload", CHUNKED, &[&[Head, ReadBody(IN_CHUNKS), OK]]);
+    let mut all = vec![plain, chunked, h2("TLS: HTTP/2", GET, Way::Answer)];
+    all.iter_mut().for_each(|scenario| scenario.tls = true);
+    all
+}
