@@ -115,8 +115,8 @@ pub(super) fn refused(
     if h2.is_some_and(|h2| h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)) {
         return Some(crate::hooks::RetryReason::RefusedStream);
     }
-    match (goaway, exchange.marks().stream_id) {
-        (Some(last), Some(stream)) if stream > last => Some(crate::hooks::RetryReason::GoAway),
-        _ => None,
-    }
+    let (last, marks) = (goaway?, exchange.marks());
+    // Above the last stream, or without one: it was still on its way to the wire when the server closed.
+    let above = marks.stream_id.map_or(!marks.dispatched, |stream| stream > last);
+    above.then_some(crate::hooks::RetryReason::GoAway)
 }

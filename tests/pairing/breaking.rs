@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 use httptrace::{Client, Error, ResponseBody, ResponseFuture};
@@ -34,6 +35,8 @@ enum Break {
     Body(usize),
     /// All is dropped after so many steps of the scheduler.
     Step(usize),
+    /// All is dropped after so many steps, and the client with it.
+    Client(usize),
     /// The connection dies after so many bytes of the origin.
     Cut(usize, Death),
 }
@@ -69,9 +72,15 @@ impl Scenario {
             builder = builder.http2_prior_knowledge();
         }
         let ledger = Arc::new(Ledger::new(builder, net));
-        let ended = self.requests(&ledger, at).await;
-        tokio::time::sleep(SETTLED).await;
+        let (ended, last) = self.requests(&ledger, at).await;
         let of = (self.name, at);
+        if let Break::Client(_) = at {
+            drop(ledger.take_client());
+        }
+        if let Break::Nothing = at {
+            assert!(last == self.ends, "{} ended with {last}, not with {}\n{}", self.name, self.ends, ledger.log());
+        }
+        tokio::time::sleep(SETTLED).await;
         ledger.check(&of);
         drop(ledger.take_client());
         tokio::time::sleep(SETTLED).await;
@@ -79,7 +88,8 @@ impl Scenario {
         (ended, ledger.net().read())
     }
 
-    async fn requests(&self, ledger: &Arc<Ledger>, at: Break) -> bool {
+    /// Whether they came to their end, and what was the last one's.
+    async fn requests(&self, ledger: &Arc<Ledger>, at: Break) -> (bool, String) {
         let story = async {
             let (last, before) = self.asks.split_last().expect("a request");
             let mut others = Vec::new();
@@ -94,19 +104,22 @@ impl Scenario {
                     step(20).await;
                 }
             }
-            let ended = one(send(ledger, *last, self.tls), *last, at).await;
+            let last = one(send(ledger, *last, self.tls), *last, at).await;
             for other in others {
                 other.await.expect("no panic");
             }
-            ended
+            last
         };
         match at {
-            Break::Step(steps) => tokio::select! {
+            Break::Step(steps) | Break::Client(steps) => tokio::select! {
                 biased;
-                () = step(steps) => false,
-                ended = story => ended,
+                () = step(steps) => (false, String::new()),
+                last = story => (true, last),
             },
-            _ => story.await,
+            _ => {
+                let last = story.await;
+                (!last.is_empty(), last)
+            }
         }
     }
 }
@@ -118,38 +131,47 @@ fn send(ledger: &Ledger, ask: Ask, https: bool) -> ResponseFuture {
     }
 }
 
-/// One request. Whether it came to its end.
-async fn one(request: ResponseFuture, ask: Ask, at: Break) -> bool {
+/// One request, and how it ended; empty if it was broken off.
+async fn one(request: ResponseFuture, ask: Ask, at: Break) -> String {
     let result = match at {
         Break::Head(polls) => match polled(request, polls).await {
             Some(result) => result,
-            None => return false,
+            None => return String::new(),
         },
         _ => request.await,
     };
-    let Ok(response) = result else { return true };
+    let response = match result {
+        Ok(response) => response,
+        Err(error) => return error.error_type().to_owned(),
+    };
     let most = if let Break::Body(polls) = at { polls } else { usize::MAX };
+    let status = response.status().as_u16();
     if ask.drops {
-        return true;
+        return format!("{status} dropped");
     }
-    read(response, most).await
+    match read(response, most).await {
+        None => String::new(),
+        Some(Ok(bytes)) => format!("{status} {bytes}"),
+        Some(Err(error)) => format!("{status} {}", error.error_type()),
+    }
 }
 
-/// A body, until it has been polled so often. Whether it came to its end.
-async fn read(response: Response<ResponseBody>, most: usize) -> bool {
+/// The bytes of a body, unless it has been polled so often.
+async fn read(response: Response<ResponseBody>, most: usize) -> Option<Result<usize, Error>> {
     let mut body = response.into_body();
-    let mut polls = 0;
+    let (mut polls, mut bytes) = (0, 0);
     poll_fn(|cx| {
         loop {
             if polls == most {
-                return Poll::Ready(false);
+                return Poll::Ready(None);
             }
             polls += 1;
             match Pin::new(&mut body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(true),
+                Poll::Ready(Some(Ok(frame))) => bytes += frame.data_ref().map_or(0, Bytes::len),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => return Poll::Ready(Some(Ok(bytes))),
                 // Dropped at once, not at the next wake.
-                Poll::Pending if polls == most => return Poll::Ready(false),
+                Poll::Pending if polls == most => return Poll::Ready(None),
                 Poll::Pending => return Poll::Pending,
             }
         }
@@ -228,6 +250,18 @@ async fn bodies_dropped_after_any_poll_leave_balanced_books() {
 #[tokio::test(start_paused = true)]
 async fn requests_dropped_after_any_step_leave_balanced_books() {
     for_every(all(), Break::Step).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_dropped_after_any_step_leave_balanced_books() {
+    for_every(all(), Break::Client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn scenarios_that_nothing_breaks_end_as_they_say() {
+    for scenario in all() {
+        scenario.play(&scenario.secret(), Break::Nothing).await;
+    }
 }
 
 macro_rules! cuts {

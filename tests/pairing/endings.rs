@@ -1,1 +1,205 @@
-//! Runtimes that end.
+//! Clients whose runtime ends, at twenty seeded points of a load, and what is dropped where there is no runtime.
+//!
+//! A seed is the number of the point: it says after how many turns of the scheduler the runtime goes, and how.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use httptrace::{Client, Error, ResponseBody};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::{
+    io::DuplexStream,
+    runtime::{Builder, Runtime},
+    task::{JoinSet, yield_now},
+};
+
+use crate::{ledger::Ledger, net::Net, scenarios::Pieces};
+
+const REQUESTS: usize = 6;
+
+/// Reads each request and answers with a body that takes its time.
+async fn serve(pipe: DuplexStream, http2: bool) {
+    let service = service_fn(|request: Request<Incoming>| async {
+        let _ = request.into_body().collect().await;
+        Ok::<_, Infallible>(Response::new(Pieces::new(6)))
+    });
+    let io = TokioIo::new(pipe);
+    let _ = if http2 {
+        hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await
+    } else {
+        hyper::server::conn::http1::Builder::new().serve_connection(io, service).await
+    };
+}
+
+fn ledger(http2: bool) -> Arc<Ledger> {
+    let net = Net::new(None, move |_, pipe| drop(tokio::spawn(serve(pipe, http2))));
+    let builder = Client::builder();
+    Arc::new(Ledger::new(if http2 { builder.http2_prior_knowledge() } else { builder }, net))
+}
+
+fn request<B: Body>(body: B) -> Request<B> {
+    Request::post("http://origin.test/").body(body).expect("a request")
+}
+
+/// A response, and the bytes of its body; the response stays in flight if its body is not read.
+async fn one(ledger: Arc<Ledger>, number: usize) -> Result<Option<Response<ResponseBody>>, Error> {
+    let response = match number % 3 {
+        0 => ledger.send(request(Empty::<Bytes>::new())).await?,
+        _ => ledger.send(request(Pieces::new(4))).await?,
+    };
+    if number % 3 == 2 {
+        return Ok(Some(response));
+    }
+    response.into_body().collect().await?;
+    Ok(None)
+}
+
+/// Requests of both clients, begun in two waves. What is not read comes back.
+async fn load(ledgers: [Arc<Ledger>; 2]) -> Vec<Response<ResponseBody>> {
+    let mut unread = Vec::new();
+    for _ in 0..2 {
+        let mut requests = JoinSet::new();
+        for ledger in &ledgers {
+            for number in 0..REQUESTS {
+                requests.spawn(one(Arc::clone(ledger), number));
+            }
+        }
+        while let Some(done) = requests.join_next().await {
+            unread.extend(done.expect("no panic").expect("an answer"));
+        }
+    }
+    unread
+}
+
+/// Runs a load for so many turns of the scheduler. Whether it came to its end, and what is still in flight then.
+async fn turns(ledgers: [Arc<Ledger>; 2], turns: usize) -> (bool, Vec<Response<ResponseBody>>) {
+    // A task of its own, so that it is the runtime that ends it.
+    let mut load = tokio::spawn(load(ledgers));
+    tokio::select! {
+        biased;
+        unread = &mut load => (true, unread.expect("no panic")),
+        () = async { for _ in 0..turns { yield_now().await } } => (false, Vec::new()),
+    }
+}
+
+fn single() -> Runtime {
+    Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime")
+}
+
+/// Numbers without a pattern (SplitMix64), so that points are spread over the whole load.
+fn spread(seed: u64, below: usize) -> usize {
+    let mut z = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((z ^ (z >> 31)) % below as u64).expect("below a usize")
+}
+
+/// How many turns the whole load takes.
+fn whole() -> usize {
+    let mut most = 64;
+    while !single().block_on(turns([ledger(false), ledger(true)], most)).0 {
+        most *= 2;
+        assert!(most < 1 << 20, "the load never ends");
+    }
+    most
+}
+
+#[test]
+fn a_runtime_that_ends_at_any_seeded_point_leaves_balanced_books() {
+    let whole = whole();
+    let mut cut_short = 0;
+    for seed in 0..20 {
+        let ledgers = [ledger(false), ledger(true)];
+        let runtime = single();
+        let (ended, unread) = runtime.block_on(turns(ledgers.clone(), spread(seed, whole)));
+        cut_short += usize::from(!ended);
+        // The client goes before its runtime or after it; so does what was not read.
+        if seed % 2 == 0 {
+            ledgers.iter().for_each(|ledger| drop(ledger.take_client()));
+        }
+        let left = (seed % 4 < 2).then_some(unread);
+        if seed % 3 == 0 {
+            runtime.shutdown_background();
+        } else {
+            drop(runtime);
+        }
+        drop(left);
+        for ledger in ledgers {
+            drop(ledger.take_client());
+            ledger.check_after_runtime(&format!("seed {seed}"));
+        }
+    }
+    assert!(cut_short >= 10, "only {cut_short} of 20 points were within the load");
+}
+
+#[test]
+fn a_runtime_of_several_threads_that_ends_under_load_leaves_balanced_books() {
+    for seed in 0..20 {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let ledgers = [ledger(false), ledger(true)];
+        let (_, unread) = runtime.block_on(turns(ledgers.clone(), spread(seed, 400)));
+        if seed % 2 == 0 {
+            ledgers.iter().for_each(|ledger| drop(ledger.take_client()));
+        }
+        let left = (seed % 4 < 2).then_some(unread);
+        // All tasks are gone when this returns.
+        runtime.shutdown_timeout(Duration::from_secs(20));
+        drop(left);
+        for ledger in ledgers {
+            drop(ledger.take_client());
+            ledger.check_after_runtime(&format!("seed {seed}"));
+        }
+    }
+}
+
+#[test]
+fn nothing_that_is_dropped_needs_a_runtime() {
+    for http2 in [false, true] {
+        let runtime = single();
+        let ledger = ledger(http2);
+        let unpolled = ledger.send(request(Pieces::new(1)));
+        let (response, begun, read) = runtime.block_on(async {
+            let response = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer");
+            let mut begun = ledger.send(request(Pieces::new(1)));
+            for _ in 0..2 {
+                tokio::select! {
+                    biased;
+                    _ = &mut begun => panic!("too fast"),
+                    () = yield_now() => {}
+                }
+            }
+            let read = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer");
+            let mut read = read.into_body();
+            read.frame().await.expect("a frame").expect("bytes");
+            (response, begun, read)
+        });
+        // The runtime is there, but not here.
+        drop((unpolled, response, begun, read));
+        drop(ledger.take_client());
+        runtime.block_on(tokio::time::sleep(Duration::from_secs(60)));
+        ledger.check_closed(&("outside of the runtime", http2));
+    }
+}
+
+#[test]
+fn what_outlives_its_runtime_can_be_dropped() {
+    for http2 in [false, true] {
+        let runtime = single();
+        let ledger = ledger(http2);
+        let (response, mut read) = runtime.block_on(async {
+            let response = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer");
+            let read = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer").into_body();
+            (response, read)
+        });
+        runtime.block_on(async { read.frame().await }).expect("a frame").expect("bytes");
+        let never = ledger.send(request(Empty::<Bytes>::new()));
+        drop(runtime);
+        drop((never, response, read));
+        drop(ledger.take_client());
+        ledger.check_after_runtime(&("after the runtime", http2));
+    }
+}

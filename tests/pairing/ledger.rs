@@ -53,6 +53,9 @@ impl Ledger {
         Self { client: Mutex::new(Some(client)), net, all, requests: Mutex::default(), timelines, spans }
     }
 
+    /// # Panics
+    ///
+    /// If the client was dropped.
     pub(crate) fn send<B>(&self, mut request: Request<B>) -> ResponseFuture
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -67,6 +70,11 @@ impl Ledger {
 
     pub(crate) fn take_client(&self) -> Option<Client> {
         self.client.lock().expect("no panic").take()
+    }
+
+    /// What all requests told.
+    pub(crate) fn log(&self) -> &Log {
+        &self.all
     }
 
     pub(crate) fn net(&self) -> &Net {

@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     pub(crate) origin: Origin,
     pub(crate) tls: bool,
     pub(crate) asks: Vec<Ask>,
+    /// How the last request ends if nothing breaks it off: its status and the bytes of its body, or its error.
+    pub(crate) ends: &'static str,
     /// All requests at once, else one after the other.
     pub(crate) together: bool,
 }
@@ -130,16 +132,16 @@ impl Body for Pieces {
     }
 }
 
-fn one(name: &'static str, ask: Ask, script: &'static [&'static [Step]]) -> Scenario {
-    Scenario { name, origin: Http1(script), tls: false, asks: vec![ask], together: false }
+fn one(name: &'static str, ends: &'static str, ask: Ask, script: &'static [&'static [Step]]) -> Scenario {
+    Scenario { name, ends, origin: Http1(script), tls: false, asks: vec![ask], together: false }
 }
 
-fn two(name: &'static str, asks: [Ask; 2], script: &'static [&'static [Step]]) -> Scenario {
-    Scenario { asks: asks.to_vec(), ..one(name, GET, script) }
+fn two(name: &'static str, ends: &'static str, asks: [Ask; 2], script: &'static [&'static [Step]]) -> Scenario {
+    Scenario { asks: asks.to_vec(), ..one(name, ends, GET, script) }
 }
 
-fn h2(name: &'static str, ask: Ask, way: Way) -> Scenario {
-    Scenario { origin: Http2(way), ..one(name, ask, &[]) }
+fn h2(name: &'static str, ends: &'static str, ask: Ask, way: Way) -> Scenario {
+    Scenario { origin: Http2(way), ..one(name, ends, ask, &[]) }
 }
 
 const CHUNKS: Step = Send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nfirst \r\n6\r\nsecond\r\n");
@@ -150,23 +152,29 @@ pub(crate) fn framing() -> Vec<Scenario> {
         &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n"), Send("first "), Send("second")]];
     let until_close: &[&[Step]] = &[&[Head, Send("HTTP/1.1 200 OK\r\n\r\nfirst "), Send("second"), Close]];
     vec![
-        one("content-length", GET, pieces),
-        one("chunked", GET, &[&[Head, CHUNKS, Send("0\r\n\r\n")]]),
-        one("chunked with trailers", GET, &[&[Head, CHUNKS, Send("0\r\nx-sum: 12\r\n\r\n")]]),
-        one("until close", GET, until_close),
-        one("HEAD", HEAD, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n")]]),
-        one("204", GET, &[&[Head, Send("HTTP/1.1 204 No Content\r\n\r\n")]]),
-        one("304", GET, &[&[Head, Send("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n")]]),
+        one("content-length", "200 12", GET, pieces),
+        one("chunked", "200 12", GET, &[&[Head, CHUNKS, Send("0\r\n\r\n")]]),
+        one("chunked with trailers", "200 12", GET, &[&[Head, CHUNKS, Send("0\r\nx-sum: 12\r\n\r\n")]]),
+        one("until close", "200 12", GET, until_close),
+        one("HEAD", "200 0", HEAD, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n")]]),
+        one("204", "204 0", GET, &[&[Head, Send("HTTP/1.1 204 No Content\r\n\r\n")]]),
+        one("304", "304 0", GET, &[&[Head, Send("HTTP/1.1 304 Not Modified\r\netag: \"a\"\r\n\r\n")]]),
         one(
             "connection: close",
+            "200 2",
             GET,
             &[&[Head, Send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n"), Send("ok"), Close]],
         ),
-        one("HTTP/1.0", GET, &[&[Head, Send("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Close]]),
-        one("a malformed head", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\n: none\r\n\r\n")]]),
-        one("a short body", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Close]]),
-        one("surplus bytes", GET, &[&[Head, OK, Send("HTTP/1.1 408 Request Timeout\r\n\r\n"), Close]]),
-        one("103, then 200", GET, &[&[Head, Send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), OK]]),
+        one("HTTP/1.0", "200 2", GET, &[&[Head, Send("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Close]]),
+        one("a malformed head", "malformed_response", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\n: none\r\n\r\n")]]),
+        one(
+            "a short body",
+            "200 body_incomplete",
+            GET,
+            &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Close]],
+        ),
+        one("surplus bytes", "200 2", GET, &[&[Head, OK, Send("HTTP/1.1 408 Request Timeout\r\n\r\n"), Close]]),
+        one("103, then 200", "200 2", GET, &[&[Head, Send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), OK]]),
     ]
 }
 
@@ -176,21 +184,39 @@ pub(crate) fn sending() -> Vec<Scenario> {
     let dropped = Ask { drops: true, ..GET };
     let expecting = Ask { expect: true, ..PIECES };
     vec![
-        two("reuse", [GET, GET], &[&[Head, OK, Head, OK]]),
-        two("a stale reuse, retried", [GET, GET], &[&[Head, OK, Head, Close], &[Head, OK]]),
-        two("a stale reuse, not retried", [GET, PIECES], &[&[Head, OK, Head, Close], &[Head, OK]]),
-        two("closed while idle", [GET, GET], &[&[Head, OK, Close], &[Head, OK]]),
-        two("a small body dropped", [dropped, GET], &[&[Head, SMALL, Head, OK]]),
-        one("an upload of one piece", UPLOAD, &[&[Head, ReadBody(WHOLE), OK]]),
-        one("an upload with its length", PIECES, &[&[Head, ReadBody(WHOLE), OK]]),
-        one("a chunked upload", CHUNKED, &[&[Head, ReadBody(IN_CHUNKS), OK]]),
-        one("an early 413", PIECES, &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"), Close]]),
-        one("an early 413, chunked", CHUNKED, &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")]]),
-        one("an early 200", PIECES, &[&[Head, OK, ReadBody(WHOLE)]]),
-        one("100, then 200", expecting, &[&[Head, Send("HTTP/1.1 100 Continue\r\n\r\n"), ReadBody(WHOLE), OK]]),
-        one("no 100, then 200", expecting, &[&[Head, ReadBody(WHOLE), OK]]),
-        one("417 instead of 100", expecting, &[&[Head, Send("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n")]]),
-        Scenario { together: true, ..two("two at once", [GET, PIECES], &[&[Head, OK], &[Head, ReadBody(WHOLE), OK]]) },
+        two("reuse", "200 2", [GET, GET], &[&[Head, OK, Head, OK]]),
+        two("a stale reuse, retried", "200 2", [GET, GET], &[&[Head, OK, Head, Close], &[Head, OK]]),
+        two("a stale reuse, not retried", "connection_closed", [GET, PIECES], &[&[Head, OK, Head, Close], &[Head, OK]]),
+        two("closed while idle", "200 2", [GET, GET], &[&[Head, OK, Close], &[Head, OK]]),
+        two("a small body dropped", "200 2", [dropped, GET], &[&[Head, SMALL, Head, OK]]),
+        one("an upload of one piece", "200 2", UPLOAD, &[&[Head, ReadBody(WHOLE), OK]]),
+        one("an upload with its length", "200 2", PIECES, &[&[Head, ReadBody(WHOLE), OK]]),
+        one("a chunked upload", "200 2", CHUNKED, &[&[Head, ReadBody(IN_CHUNKS), OK]]),
+        one(
+            "an early 413",
+            "413 2",
+            PIECES,
+            &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"), Close]],
+        ),
+        one(
+            "an early 413, chunked",
+            "413 0",
+            CHUNKED,
+            &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")]],
+        ),
+        one("an early 200", "200 2", PIECES, &[&[Head, OK, ReadBody(WHOLE)]]),
+        one(
+            "100, then 200",
+            "200 2",
+            expecting,
+            &[&[Head, Send("HTTP/1.1 100 Continue\r\n\r\n"), ReadBody(WHOLE), OK]],
+        ),
+        one("no 100, then 200", "200 2", expecting, &[&[Head, ReadBody(WHOLE), OK]]),
+        one("417 instead of 100", "417 0", expecting, &[&[Head, Send("HTTP/1.1 417 No\r\ncontent-length: 0\r\n\r\n")]]),
+        Scenario {
+            together: true,
+            ..two("two at once", "200 2", [GET, PIECES], &[&[Head, ReadBody(WHOLE), OK], &[Head, OK]])
+        },
     ]
 }
 
@@ -199,31 +225,39 @@ pub(crate) fn http2() -> Vec<Scenario> {
     let dropped = Ask { drops: true, ..GET };
     let several = |scenario, asks: &[Ask], together| Scenario { asks: asks.to_vec(), together, ..scenario };
     vec![
-        h2("HTTP/2: GET", GET, Way::Answer),
-        h2("HTTP/2: a head alone", GET, Way::Empty),
-        h2("HTTP/2: an upload", PIECES, Way::Answer),
-        several(h2("HTTP/2: two at once", GET, Way::Answer), &[GET, PIECES], true),
-        several(h2("HTTP/2: one after the other", GET, Way::Answer), &[GET, GET], false),
-        several(h2("HTTP/2: a body dropped", GET, Way::Answer), &[dropped, GET], false),
-        h2("HTTP/2: RST_STREAM", GET, Way::Reset),
-        several(h2("HTTP/2: RST_STREAM beside another", GET, Way::Reset), &[PIECES, GET], true),
-        h2("HTTP/2: REFUSED_STREAM", GET, Way::Refuse),
-        h2("HTTP/2: REFUSED_STREAM for an upload", UPLOAD, Way::Refuse),
-        several(h2("HTTP/2: GOAWAY", GET, Way::GoAway), &[GET, GET], false),
-        several(h2("HTTP/2: GOAWAY beside another", GET, Way::GoAway), &[PIECES, GET], true),
-        h2("HTTP/2: GOAWAY in the middle", GET, Way::BreakOff),
-        h2("HTTP/2: a narrow window", PIECES, Way::Narrow),
-        h2("HTTP/2: a window that stays shut", PIECES, Way::Stuck),
-        h2("HTTP/2: silence", GET, Way::Silent),
+        h2("HTTP/2: GET", "200 12", GET, Way::Answer),
+        h2("HTTP/2: a head alone", "200 0", GET, Way::Empty),
+        h2("HTTP/2: an upload", "200 12", PIECES, Way::Answer),
+        several(h2("HTTP/2: two at once", "200 12", GET, Way::Answer), &[GET, PIECES], true),
+        several(h2("HTTP/2: one after the other", "200 12", GET, Way::Answer), &[GET, GET], false),
+        several(h2("HTTP/2: a body dropped", "200 12", GET, Way::Answer), &[dropped, GET], false),
+        h2("HTTP/2: RST_STREAM", "200 http2_stream_reset", GET, Way::Reset),
+        several(
+            h2("HTTP/2: RST_STREAM beside another", "200 http2_stream_reset", GET, Way::Reset),
+            &[PIECES, GET],
+            true,
+        ),
+        h2("HTTP/2: REFUSED_STREAM", "200 12", GET, Way::Refuse),
+        h2("HTTP/2: REFUSED_STREAM for an upload", "200 12", UPLOAD, Way::Refuse),
+        several(h2("HTTP/2: GOAWAY", "200 12", GET, Way::GoAway), &[GET, GET], false),
+        several(h2("HTTP/2: GOAWAY beside another", "200 12", GET, Way::GoAway), &[PIECES, GET], true),
+        h2("HTTP/2: GOAWAY in the middle", "200 http2_goaway", GET, Way::BreakOff),
+        h2("HTTP/2: a narrow window", "200 12", PIECES, Way::Narrow),
+        h2("HTTP/2: a window that stays shut", "timeout", PIECES, Way::Stuck),
+        h2("HTTP/2: silence", "timeout", GET, Way::Silent),
     ]
 }
 
 /// With TLS.
 pub(crate) fn tls() -> Vec<Scenario> {
-    let plain =
-        one("TLS: content-length", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"), Send("ok")]]);
-    let chunked = one("TLS: a chunked upload", CHUNKED, &[&[Head, ReadBody(IN_CHUNKS), OK]]);
-    let mut all = vec![plain, chunked, h2("TLS: HTTP/2", GET, Way::Answer)];
+    let plain = one(
+        "TLS: content-length",
+        "200 2",
+        GET,
+        &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n"), Send("ok")]],
+    );
+    let chunked = one("TLS: a chunked upload", "200 2", CHUNKED, &[&[Head, ReadBody(IN_CHUNKS), OK]]);
+    let mut all = vec![plain, chunked, h2("TLS: HTTP/2", "200 12", GET, Way::Answer)];
     all.iter_mut().for_each(|scenario| scenario.tls = true);
     all
 }
