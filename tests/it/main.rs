@@ -3,9 +3,11 @@
 mod connector;
 mod exchanges;
 mod failures;
+mod interim;
 mod otlp;
 mod rules;
 mod spans;
 mod stories;
+mod streams;
 mod support;
 mod support_selftest;
