@@ -27,6 +27,8 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
     if let Some(h2) = find::<h2::Error>(error) {
         return match h2.get_io() {
+            // h2's word for an end of the connection that it did not expect.
+            Some(io) if first_byte && io.kind() == io::ErrorKind::BrokenPipe => Kind::BodyIncomplete,
             Some(io) => of_io(io, phase),
             None if h2.is_go_away() && h2.is_remote() => Kind::Http2GoAway,
             None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,

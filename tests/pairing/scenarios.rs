@@ -241,7 +241,7 @@ pub(crate) fn http2() -> Vec<Scenario> {
         h2("HTTP/2: REFUSED_STREAM for an upload", "200 12", UPLOAD, Way::Refuse),
         several(h2("HTTP/2: GOAWAY", "200 12", GET, Way::GoAway), &[GET, GET], false),
         several(h2("HTTP/2: GOAWAY beside another", "200 12", GET, Way::GoAway), &[PIECES, GET], true),
-        h2("HTTP/2: GOAWAY in the middle", "200 http2_goaway", GET, Way::BreakOff),
+        h2("HTTP/2: GOAWAY in the middle", "200 body_incomplete", GET, Way::BreakOff),
         h2("HTTP/2: a narrow window", "200 12", PIECES, Way::Narrow),
         h2("HTTP/2: a window that stays shut", "timeout", PIECES, Way::Stuck),
         h2("HTTP/2: silence", "timeout", GET, Way::Silent),
