@@ -37,6 +37,8 @@ enum Break {
     Step(usize),
     /// All is dropped after so many steps, and the client with it.
     Client(usize),
+    /// The application's client is dropped after so many steps, and its requests go on.
+    Leave(usize),
     /// The connection dies after so many bytes of the origin.
     Cut(usize, Death),
 }
@@ -46,6 +48,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 
 /// Shorter than that.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a request ends that there was no client for.
+const NO_CLIENT: &str = "no client";
 
 /// A scenario's certificate, made once.
 type Secret = Option<(CertificateDer<'static>, Arc<ServerConfig>)>;
@@ -77,8 +82,14 @@ impl Scenario {
         if let Break::Client(_) = at {
             drop(ledger.take_client());
         }
-        if let Break::Nothing = at {
-            assert!(last == self.ends, "{} ended with {last}, not with {}\n{}", self.name, self.ends, ledger.log());
+        if let Break::Nothing | Break::Leave(_) = at {
+            assert!(
+                last == self.ends || last == NO_CLIENT,
+                "{} ended with {last}, not with {}\n{}",
+                self.name,
+                self.ends,
+                ledger.log()
+            );
         }
         tokio::time::sleep(SETTLED).await;
         ledger.check(&of);
@@ -95,7 +106,8 @@ impl Scenario {
             let mut others = Vec::new();
             for ask in before {
                 let ask = *ask;
-                let request = one(send(ledger, ask, self.tls), ask, Break::Nothing);
+                let Some(request) = send(ledger, ask, self.tls) else { return NO_CLIENT.to_owned() };
+                let request = one(request, ask, Break::Nothing);
                 if self.together {
                     others.push(tokio::spawn(request));
                 } else {
@@ -104,7 +116,8 @@ impl Scenario {
                     step(20).await;
                 }
             }
-            let last = one(send(ledger, *last, self.tls), *last, at).await;
+            let Some(request) = send(ledger, *last, self.tls) else { return NO_CLIENT.to_owned() };
+            let last = one(request, *last, at).await;
             for other in others {
                 other.await.expect("no panic");
             }
@@ -116,7 +129,18 @@ impl Scenario {
                 () = step(steps) => (false, String::new()),
                 last = story => (true, last),
             },
-            _ => {
+            Break::Leave(steps) => {
+                let mut story = pin!(story);
+                tokio::select! {
+                    biased;
+                    () = step(steps) => {
+                        drop(ledger.take_client());
+                        (false, story.await)
+                    }
+                    last = &mut story => (true, last),
+                }
+            }
+            Break::Nothing | Break::Head(_) | Break::Body(_) | Break::Cut(..) => {
                 let last = story.await;
                 (!last.is_empty(), last)
             }
@@ -124,7 +148,7 @@ impl Scenario {
     }
 }
 
-fn send(ledger: &Ledger, ask: Ask, https: bool) -> ResponseFuture {
+fn send(ledger: &Ledger, ask: Ask, https: bool) -> Option<ResponseFuture> {
     match ask.whole(https) {
         Some(request) => ledger.send(request),
         None => ledger.send(ask.request(https)),
@@ -255,6 +279,11 @@ async fn requests_dropped_after_any_step_leave_balanced_books() {
 #[tokio::test(start_paused = true)]
 async fn clients_dropped_after_any_step_leave_balanced_books() {
     for_every(all(), Break::Client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_whose_client_is_dropped_after_any_step_end_as_they_would() {
+    for_every(all(), Break::Leave).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
-use httptrace::{Client, Error, ResponseBody};
+use httptrace::{Client, Error, ResponseBody, ResponseFuture};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
@@ -41,15 +41,19 @@ fn ledger(http2: bool) -> Arc<Ledger> {
     Arc::new(Ledger::new(if http2 { builder.http2_prior_knowledge() } else { builder }, net))
 }
 
-fn request<B: Body>(body: B) -> Request<B> {
-    Request::post("http://origin.test/").body(body).expect("a request")
+fn send<B>(ledger: &Ledger, body: B) -> ResponseFuture
+where
+    B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    let request = Request::post("http://origin.test/").body(body).expect("a request");
+    ledger.send(request).expect("a client that was not dropped")
 }
 
 /// One request and its body; a response that is not read comes back.
 async fn one(ledger: Arc<Ledger>, number: usize) -> Result<Option<Response<ResponseBody>>, Error> {
     let sent = match number % 3 {
-        0 => ledger.send(request(Empty::<Bytes>::new())),
-        _ => ledger.send(request(Pieces::new(4))),
+        0 => send(&ledger, Empty::<Bytes>::new()),
+        _ => send(&ledger, Pieces::new(4)),
     };
     let response = sent.await?;
     if number % 3 == 2 {
@@ -155,10 +159,10 @@ fn nothing_that_is_dropped_needs_a_runtime() {
     for http2 in [false, true] {
         let runtime = single();
         let ledger = ledger(http2);
-        let unpolled = ledger.send(request(Pieces::new(1)));
+        let unpolled = send(&ledger, Pieces::new(1));
         let (response, begun, read) = runtime.block_on(async {
-            let response = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer");
-            let mut begun = ledger.send(request(Pieces::new(50)));
+            let response = send(&ledger, Empty::<Bytes>::new()).await.expect("an answer");
+            let mut begun = send(&ledger, Pieces::new(50));
             for _ in 0..2 {
                 tokio::select! {
                     biased;
@@ -166,7 +170,7 @@ fn nothing_that_is_dropped_needs_a_runtime() {
                     () = yield_now() => {}
                 }
             }
-            let read = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer");
+            let read = send(&ledger, Empty::<Bytes>::new()).await.expect("an answer");
             let mut read = read.into_body();
             read.frame().await.expect("a frame").expect("bytes");
             (response, begun, read)
@@ -185,12 +189,12 @@ fn what_outlives_its_runtime_can_be_dropped() {
         let runtime = single();
         let ledger = ledger(http2);
         let (response, mut read) = runtime.block_on(async {
-            let response = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer");
-            let read = ledger.send(request(Empty::<Bytes>::new())).await.expect("an answer").into_body();
+            let response = send(&ledger, Empty::<Bytes>::new()).await.expect("an answer");
+            let read = send(&ledger, Empty::<Bytes>::new()).await.expect("an answer").into_body();
             (response, read)
         });
         runtime.block_on(async { read.frame().await }).expect("a frame").expect("bytes");
-        let never = ledger.send(request(Empty::<Bytes>::new()));
+        let never = send(&ledger, Empty::<Bytes>::new());
         drop(runtime);
         drop((never, response, read));
         drop(ledger.take_client());

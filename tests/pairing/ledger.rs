@@ -53,19 +53,17 @@ impl Ledger {
         Self { client: Mutex::new(Some(client)), net, all, requests: Mutex::default(), timelines, spans }
     }
 
-    /// # Panics
-    ///
-    /// If the client was dropped.
-    pub(crate) fn send<B>(&self, mut request: Request<B>) -> ResponseFuture
+    /// `None`: there is no client any more.
+    pub(crate) fn send<B>(&self, mut request: Request<B>) -> Option<ResponseFuture>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
+        let client = self.client.lock().expect("no panic").clone()?;
         let log = Log::new();
         with_client_trace(&mut request, log.hooks());
         self.requests.lock().expect("no panic").push(log);
-        let client = self.client.lock().expect("no panic").clone().expect("a client that was not dropped");
-        client.request(request)
+        Some(client.request(request))
     }
 
     pub(crate) fn take_client(&self) -> Option<Client> {
