@@ -297,6 +297,36 @@ async fn a_stream_that_ended_while_idle_is_not_used_again() {
 }
 
 #[tokio::test]
+async fn an_end_that_nobody_has_read_yet_is_seen_before_a_request_is_sent() {
+    let (servers, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+    let pipes = Pipes::new(move |_| {
+        let (client, server) = tokio::io::duplex(4096);
+        servers.send(server).expect("the test is not over");
+        async { Ok(client) }
+    });
+    let traced = Traced::new(Client::builder().connector(pipes));
+    let answer = async |server: &mut DuplexStream| {
+        let read = server.read(&mut [0; 4096]).await.expect("a request");
+        assert!(read > 0);
+        server.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("a reader");
+    };
+    for _ in 0..2 {
+        let request = traced.read(uri("http://origin.test/"));
+        let (body, server) = tokio::join!(request, async {
+            let mut server = accepted.recv().await.expect("a connect");
+            answer(&mut server).await;
+            server
+        });
+        assert_eq!(body.expect("an answer"), "ok");
+        traced.log.settled().await;
+        // The next request comes before the connection's own task had a turn to notice.
+        drop(server);
+    }
+    assert_eq!(traced.log.count("retry"), 0, "{}", traced.log);
+    traced.log.assert_paired_over(2);
+}
+
+#[tokio::test]
 async fn a_connectors_spans_name_no_address() {
     let scene = Scene::new(Client::builder().connector(Pipes::to_server(None, false)));
     scene.traced.read(uri("http://origin.test/")).await.expect("an answer");

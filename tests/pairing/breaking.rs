@@ -46,7 +46,10 @@ enum Break {
 /// Longer than any timeout of the client but the idle one.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// Shorter than that.
+/// Far shorter than the idle timeout, which must not be what closes connections here.
+const CLOSED: Duration = Duration::from_secs(1);
+
+/// Shorter than the time in which all settles.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How a request ends that there was no client for.
@@ -76,6 +79,9 @@ impl Scenario {
         } else if let Origin::Http2(_) = origin {
             builder = builder.http2_prior_knowledge();
         }
+        if self.one_connection {
+            builder = builder.max_connections_per_host(1);
+        }
         let ledger = Arc::new(Ledger::new(builder, net));
         let (ended, last) = self.requests(&ledger, at).await;
         let of = (self.name, at);
@@ -93,8 +99,21 @@ impl Scenario {
         }
         tokio::time::sleep(SETTLED).await;
         ledger.check(&of);
+        if let (Break::Nothing, Some(wanted)) = (at, self.closes) {
+            let reason = ledger
+                .log()
+                .details("conn_closed")
+                .first()
+                .map(|of| of.split_once(' ').expect("a reason").1.to_owned());
+            assert!(
+                reason.as_deref() == Some(wanted),
+                "{}: {reason:?}, expected {wanted}\n{}",
+                self.name,
+                ledger.log()
+            );
+        }
         drop(ledger.take_client());
-        tokio::time::sleep(SETTLED).await;
+        tokio::time::sleep(CLOSED).await;
         ledger.check_closed(&of);
         (ended, ledger.net().read())
     }

@@ -12,17 +12,19 @@ use httptrace::{Client, Error, ResponseBody, ResponseFuture};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
-    io::DuplexStream,
+    io::{AsyncRead, AsyncWrite},
     runtime::{Builder, Runtime},
     task::{JoinSet, yield_now},
 };
 
-use crate::{ledger::Ledger, net::Net, scenarios::Pieces};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{kit::certificate::Identity, ledger::Ledger, net::Net, scenarios::Pieces};
 
 const REQUESTS: usize = 6;
 
 /// Reads each request and answers with a body that takes its time.
-async fn serve(pipe: DuplexStream, http2: bool) {
+async fn serve<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(pipe: T, http2: bool) {
     let service = service_fn(|request: Request<Incoming>| async {
         let _ = request.into_body().collect().await;
         Ok::<_, Infallible>(Response::new(Pieces::new(6)))
@@ -41,11 +43,26 @@ fn ledger(http2: bool) -> Arc<Ledger> {
     Arc::new(Ledger::new(if http2 { builder.http2_prior_knowledge() } else { builder }, net))
 }
 
+/// HTTP/1.1, HTTP/2, and HTTP/1.1 with TLS.
+fn three(identity: &Identity) -> [Arc<Ledger>; 3] {
+    let config = Arc::clone(&identity.config);
+    let net = Net::new(None, move |_, pipe| {
+        let accepting = TlsAcceptor::from(Arc::clone(&config)).accept(pipe);
+        tokio::spawn(async move {
+            if let Ok(stream) = accepting.await {
+                serve(stream, false).await;
+            }
+        });
+    });
+    let tls = Client::builder().root_certificates(vec![identity.root.clone()]);
+    [ledger(false), ledger(true), Arc::new(Ledger::at("https://origin.test/", tls, net))]
+}
+
 fn send<B>(ledger: &Ledger, body: B) -> ResponseFuture
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    let request = Request::post("http://origin.test/").body(body).expect("a request");
+    let request = Request::post(ledger.url()).body(body).expect("a request");
     ledger.send(request).expect("a client that was not dropped")
 }
 
@@ -63,8 +80,8 @@ async fn one(ledger: Arc<Ledger>, number: usize) -> Result<Option<Response<Respo
     Ok(None)
 }
 
-/// Requests of both clients, begun in two waves. What is not read comes back.
-async fn load(ledgers: [Arc<Ledger>; 2]) -> Vec<Response<ResponseBody>> {
+/// Requests of all clients, begun in two waves. What is not read comes back.
+async fn load(ledgers: [Arc<Ledger>; 3]) -> Vec<Response<ResponseBody>> {
     let mut unread = Vec::new();
     for _ in 0..2 {
         let mut requests = JoinSet::new();
@@ -81,7 +98,7 @@ async fn load(ledgers: [Arc<Ledger>; 2]) -> Vec<Response<ResponseBody>> {
 }
 
 /// Runs a load for so many turns of the scheduler. Whether it came to its end, and what is still in flight then.
-async fn turns(ledgers: [Arc<Ledger>; 2], turns: usize) -> (bool, Vec<Response<ResponseBody>>) {
+async fn turns(ledgers: [Arc<Ledger>; 3], turns: usize) -> (bool, Vec<Response<ResponseBody>>) {
     // A task of its own, so that it is the runtime that ends it.
     let mut load = tokio::spawn(load(ledgers));
     tokio::select! {
@@ -104,17 +121,18 @@ fn spread(seed: u64, below: usize) -> usize {
 }
 
 /// How many turns the whole load takes.
-fn whole() -> usize {
-    let ends = |most| single().block_on(turns([ledger(false), ledger(true)], most)).0;
+fn whole(identity: &Identity) -> usize {
+    let ends = |most| single().block_on(turns(three(identity), most)).0;
     (1..).find(|most| ends(most * 10)).expect("a load that ends") * 10
 }
 
 #[test]
 fn a_runtime_that_ends_at_any_seeded_point_leaves_balanced_books() {
-    let whole = whole();
+    let identity = Identity::new(&["http/1.1"]);
+    let whole = whole(&identity);
     let mut cut_short = 0;
     for seed in 0..20 {
-        let ledgers = [ledger(false), ledger(true)];
+        let ledgers = three(&identity);
         let runtime = single();
         let (ended, unread) = runtime.block_on(turns(ledgers.clone(), spread(seed, whole)));
         cut_short += usize::from(!ended);
@@ -139,9 +157,10 @@ fn a_runtime_that_ends_at_any_seeded_point_leaves_balanced_books() {
 
 #[test]
 fn a_runtime_of_several_threads_that_ends_under_load_leaves_balanced_books() {
+    let identity = Identity::new(&["http/1.1"]);
     for seed in 0..20 {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let ledgers = [ledger(false), ledger(true)];
+        let ledgers = three(&identity);
         let (_, unread) = runtime.block_on(turns(ledgers.clone(), spread(seed, 400)));
         let left = (seed % 4 < 2).then_some(unread);
         // All tasks are gone when this returns.
@@ -199,5 +218,36 @@ fn what_outlives_its_runtime_can_be_dropped() {
         drop((never, response, read));
         drop(ledger.take_client());
         ledger.check_after_runtime(&("after the runtime", http2));
+    }
+}
+
+#[test]
+fn a_client_serves_another_runtime_after_its_own_has_ended() {
+    for http2 in [false, true] {
+        let (first, second) = (single(), single());
+        let ledger = ledger(http2);
+        let mut begun = first.block_on(async {
+            let response = send(&ledger, Empty::<Bytes>::new()).await.expect("an answer");
+            response.into_body().collect().await.expect("a body");
+            // Idle connections are no use to it: it asks for another, and its dial dies with the runtime.
+            let mut begun = send(&ledger, Empty::<Bytes>::new());
+            tokio::select! {
+                biased;
+                _ = &mut begun => panic!("too fast"),
+                () = std::future::ready(()) => {}
+            }
+            begun
+        });
+        drop(first);
+        let result = second.block_on(async { (&mut begun).await.map(drop) });
+        // What was on the wire died with its connection, and may be tried again or not: it must not hang.
+        drop((begun, result));
+        second.block_on(async {
+            let response = send(&ledger, Empty::<Bytes>::new()).await.expect("an answer");
+            response.into_body().collect().await.expect("a body");
+            drop(ledger.take_client());
+            tokio::time::sleep(Duration::from_secs(60)).await;
+        });
+        ledger.check_after_runtime(&("two runtimes", http2));
     }
 }

@@ -30,6 +30,7 @@ use crate::{kit::trace::Log, net::Net};
 pub(crate) struct Ledger {
     client: Mutex<Option<Client>>,
     net: Net,
+    url: &'static str,
     /// Of the client: all requests' hooks, and the ends of connections.
     all: Log,
     /// Of each request.
@@ -39,7 +40,13 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// A client of an origin at `http://origin.test/`.
     pub(crate) fn new(builder: ClientBuilder, net: Net) -> Self {
+        Self::at("http://origin.test/", builder, net)
+    }
+
+    /// A client of an origin at this URL.
+    pub(crate) fn at(url: &'static str, builder: ClientBuilder, net: Net) -> Self {
         let (all, spans, timelines) = (Log::new(), Spans::default(), Arc::<Mutex<Vec<Timeline>>>::default());
         let provider = SdkTracerProvider::builder().with_span_processor(spans.clone()).build();
         let told = Arc::clone(&timelines);
@@ -50,7 +57,7 @@ impl Ledger {
             .on_timeline(move |timeline| told.lock().expect("no panic").push(timeline.clone()))
             .build()
             .expect("settings that fit");
-        Self { client: Mutex::new(Some(client)), net, all, requests: Mutex::default(), timelines, spans }
+        Self { client: Mutex::new(Some(client)), net, url, all, requests: Mutex::default(), timelines, spans }
     }
 
     /// `None`: there is no client any more.
@@ -73,6 +80,10 @@ impl Ledger {
     /// What all requests told.
     pub(crate) fn log(&self) -> &Log {
         &self.all
+    }
+
+    pub(crate) fn url(&self) -> &'static str {
+        self.url
     }
 
     pub(crate) fn net(&self) -> &Net {

@@ -59,6 +59,8 @@ pub(crate) enum Way {
     Narrow,
     /// Takes 16 bytes of an upload, then no more, and does not answer.
     Stuck,
+    /// Allows one stream at a time.
+    OneStream,
     /// Takes requests and says nothing.
     Silent,
 }
@@ -137,13 +139,16 @@ async fn http2<T: AsyncRead + AsyncWrite + Unpin>(io: T, way: Way) {
     if matches!(way, Way::Narrow | Way::Stuck) {
         builder.initial_window_size(16);
     }
+    if way == Way::OneStream {
+        builder.max_concurrent_streams(1);
+    }
     let Ok(mut connection) = builder.handshake::<_, Bytes>(io).await else { return };
     let mut held = Vec::new();
     let mut number = 0;
     while let Some(Ok((request, mut respond))) = connection.accept().await {
         number += 1;
         match way {
-            Way::Answer | Way::Narrow => drop(tokio::spawn(answer(request, respond))),
+            Way::Answer | Way::Narrow | Way::OneStream => drop(tokio::spawn(answer(request, respond))),
             Way::Empty => drop(respond.send_response(Response::new(()), true)),
             Way::Refuse if number == 1 => respond.send_reset(Reason::REFUSED_STREAM),
             Way::Refuse => drop(tokio::spawn(answer(request, respond))),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{
+    HeaderValue, Method, Request,
+    header::{CONNECTION, EXPECT, UPGRADE},
+};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
@@ -25,8 +28,12 @@ pub(crate) struct Scenario {
     pub(crate) asks: Vec<Ask>,
     /// How the last request ends if nothing breaks it off: its status and the bytes of its body, or its error.
     pub(crate) ends: &'static str,
+    /// Why the first connection closes, where the scenario is about that.
+    pub(crate) closes: Option<&'static str>,
     /// All requests at once, else one after the other.
     pub(crate) together: bool,
+    /// There may be one connection at a time, so that requests wait for each other.
+    pub(crate) one_connection: bool,
 }
 
 /// One request.
@@ -35,6 +42,7 @@ pub(crate) struct Ask {
     method: &'static str,
     upload: Upload,
     expect: bool,
+    upgrade: bool,
     /// The application drops the response's body unread.
     pub(crate) drops: bool,
 }
@@ -48,12 +56,18 @@ enum Upload {
     Pieces {
         sized: bool,
     },
+    /// One piece, and then nothing, neither bytes nor an end.
+    Stalled {
+        sized: bool,
+    },
 }
 
-const GET: Ask = Ask { method: "GET", upload: Upload::None, expect: false, drops: false };
+const GET: Ask = Ask { method: "GET", upload: Upload::None, expect: false, upgrade: false, drops: false };
 const HEAD: Ask = Ask { method: "HEAD", ..GET };
 const UPLOAD: Ask = Ask { method: "POST", upload: Upload::Full, ..GET };
 const PIECES: Ask = Ask { method: "POST", upload: Upload::Pieces { sized: true }, ..GET };
+const STALLED: Ask = Ask { method: "POST", upload: Upload::Stalled { sized: true }, ..GET };
+const STALLED_CHUNKED: Ask = Ask { method: "POST", upload: Upload::Stalled { sized: false }, ..GET };
 const CHUNKED: Ask = Ask { method: "POST", upload: Upload::Pieces { sized: false }, ..GET };
 
 /// What every upload carries, and how that looks in chunks.
@@ -64,21 +78,33 @@ const IN_CHUNKS: usize = PIECE_COUNT * ("c\r\n\r\n".len() + PIECE.len()) + "0\r\
 
 const OK: Step = Send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
 
+impl Scenario {
+    /// It is about why its first connection closes.
+    fn closes(self, reason: &'static str) -> Self {
+        Self { closes: Some(reason), ..self }
+    }
+}
+
 impl Ask {
     pub(crate) fn request(self, https: bool) -> Request<Pieces> {
         let (left, sized) = match self.upload {
             Upload::None => (0, true),
             Upload::Full => (1, true),
-            Upload::Pieces { sized } => (PIECE_COUNT, sized),
+            Upload::Pieces { sized } | Upload::Stalled { sized } => (PIECE_COUNT, sized),
         };
         let piece =
             if left == 1 { Bytes::from(PIECE.repeat(PIECE_COUNT)) } else { Bytes::from_static(PIECE.as_bytes()) };
+        let gives = if let Upload::Stalled { .. } = self.upload { 1 } else { left };
         let scheme = if https { "https" } else { "http" };
-        let mut request = Request::new(Pieces { piece, left, sized, paused: false });
+        let mut request = Request::new(Pieces { piece, left, sized, paused: false, gives });
         *request.uri_mut() = format!("{scheme}://origin.test/").parse().expect("a URL");
         *request.method_mut() = Method::from_bytes(self.method.as_bytes()).expect("a method");
+        if self.upgrade {
+            request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(UPGRADE, HeaderValue::from_static("raw"));
+        }
         if self.expect {
-            request.headers_mut().insert(http::header::EXPECT, http::HeaderValue::from_static("100-continue"));
+            request.headers_mut().insert(EXPECT, HeaderValue::from_static("100-continue"));
         }
         request
     }
@@ -96,12 +122,14 @@ pub(crate) struct Pieces {
     left: usize,
     sized: bool,
     paused: bool,
+    /// How many pieces come before it stalls.
+    gives: usize,
 }
 
 impl Pieces {
     /// A body of so many pieces.
     pub(crate) fn new(left: usize) -> Self {
-        Self { piece: Bytes::from_static(PIECE.as_bytes()), left, sized: false, paused: false }
+        Self { piece: Bytes::from_static(PIECE.as_bytes()), left, sized: false, paused: false, gives: left }
     }
 }
 
@@ -113,12 +141,16 @@ impl Body for Pieces {
         if self.left == 0 {
             return Poll::Ready(None);
         }
+        if self.gives == 0 {
+            return Poll::Pending;
+        }
         self.paused = !self.paused;
         if self.paused {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         self.left -= 1;
+        self.gives -= 1;
         Poll::Ready(Some(Ok(Frame::data(self.piece.clone()))))
     }
 
@@ -133,7 +165,16 @@ impl Body for Pieces {
 }
 
 fn one(name: &'static str, ends: &'static str, ask: Ask, script: &'static [&'static [Step]]) -> Scenario {
-    Scenario { name, ends, origin: Http1(script), tls: false, asks: vec![ask], together: false }
+    Scenario {
+        name,
+        ends,
+        origin: Http1(script),
+        tls: false,
+        asks: vec![ask],
+        closes: None,
+        together: false,
+        one_connection: false,
+    }
 }
 
 fn two(name: &'static str, ends: &'static str, asks: [Ask; 2], script: &'static [&'static [Step]]) -> Scenario {
@@ -164,16 +205,21 @@ pub(crate) fn framing() -> Vec<Scenario> {
             "200 2",
             GET,
             &[&[Head, Send("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n"), Send("ok"), Close]],
-        ),
-        one("HTTP/1.0", "200 2", GET, &[&[Head, Send("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Close]]),
-        one("a malformed head", "malformed_response", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\n: none\r\n\r\n")]]),
+        )
+        .closes("connection_close"),
+        one("HTTP/1.0", "200 2", GET, &[&[Head, Send("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Close]])
+            .closes("http_1_0"),
+        one("a malformed head", "malformed_response", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\n: none\r\n\r\n")]])
+            .closes("protocol_error"),
         one(
             "a short body",
             "200 body_incomplete",
             GET,
             &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Close]],
-        ),
-        one("surplus bytes", "200 2", GET, &[&[Head, OK, Send("HTTP/1.1 408 Request Timeout\r\n\r\n"), Close]]),
+        )
+        .closes("peer_closed"),
+        one("surplus bytes", "200 2", GET, &[&[Head, OK, Send("HTTP/1.1 408 Request Timeout\r\n\r\n"), Close]])
+            .closes("surplus_bytes"),
         one("103, then 200", "200 2", GET, &[&[Head, Send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), OK]]),
     ]
 }
@@ -185,9 +231,10 @@ pub(crate) fn sending() -> Vec<Scenario> {
     let expecting = Ask { expect: true, ..PIECES };
     vec![
         two("reuse", "200 2", [GET, GET], &[&[Head, OK, Head, OK]]),
-        two("a stale reuse, retried", "200 2", [GET, GET], &[&[Head, OK, Head, Close], &[Head, OK]]),
+        two("a stale reuse, retried", "200 2", [GET, GET], &[&[Head, OK, Head, Close], &[Head, OK]])
+            .closes("peer_closed"),
         two("a stale reuse, not retried", "connection_closed", [GET, PIECES], &[&[Head, OK, Head, Close], &[Head, OK]]),
-        two("closed while idle", "200 2", [GET, GET], &[&[Head, OK, Close], &[Head, OK]]),
+        two("closed while idle", "200 2", [GET, GET], &[&[Head, OK, Close], &[Head, OK]]).closes("peer_closed"),
         two("a small body dropped", "200 2", [dropped, GET], &[&[Head, SMALL, Head, OK]]),
         one("an upload of one piece", "200 2", UPLOAD, &[&[Head, ReadBody(WHOLE), OK]]),
         one("an upload with its length", "200 2", PIECES, &[&[Head, ReadBody(WHOLE), OK]]),
@@ -195,15 +242,17 @@ pub(crate) fn sending() -> Vec<Scenario> {
         one(
             "an early 413",
             "413 2",
-            PIECES,
+            STALLED,
             &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 2\r\n\r\nno"), Close]],
         ),
         one(
             "an early 413, chunked",
             "413 0",
-            CHUNKED,
+            STALLED_CHUNKED,
             &[&[Head, Send("HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n")]],
-        ),
+        )
+        .closes("request_unfinished"),
+        one("an early 200, and no more", "200 2", STALLED, &[&[Head, OK]]).closes("request_unfinished"),
         one("an early 200", "200 2", PIECES, &[&[Head, OK, ReadBody(WHOLE)]]),
         one(
             "100, then 200",
@@ -217,6 +266,27 @@ pub(crate) fn sending() -> Vec<Scenario> {
             together: true,
             ..two("two at once", "200 2", [GET, PIECES], &[&[Head, ReadBody(WHOLE), OK], &[Head, OK]])
         },
+        Scenario {
+            together: true,
+            one_connection: true,
+            ..two(
+                "two and one connection",
+                "200 2",
+                [GET, PIECES],
+                &[&[Head, ReadBody(WHOLE), OK, Head, OK], &[Head, OK]],
+            )
+        },
+        one(
+            "an upgrade",
+            "101 0",
+            Ask { upgrade: true, ..GET },
+            &[&[
+                Head,
+                Send("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: raw\r\n\r\n"),
+                Send("raw bytes"),
+            ]],
+        )
+        .closes("upgraded"),
     ]
 }
 
@@ -239,12 +309,14 @@ pub(crate) fn http2() -> Vec<Scenario> {
         ),
         h2("HTTP/2: REFUSED_STREAM", "200 12", GET, Way::Refuse),
         h2("HTTP/2: REFUSED_STREAM for an upload", "200 12", UPLOAD, Way::Refuse),
-        several(h2("HTTP/2: GOAWAY", "200 12", GET, Way::GoAway), &[GET, GET], false),
+        several(h2("HTTP/2: GOAWAY", "200 12", GET, Way::GoAway).closes("goaway"), &[GET, GET], false),
         several(h2("HTTP/2: GOAWAY beside another", "200 12", GET, Way::GoAway), &[PIECES, GET], true),
-        h2("HTTP/2: GOAWAY in the middle", "200 body_incomplete", GET, Way::BreakOff),
+        h2("HTTP/2: GOAWAY in the middle", "200 body_incomplete", GET, Way::BreakOff).closes("goaway"),
         h2("HTTP/2: a narrow window", "200 12", PIECES, Way::Narrow),
+        h2("HTTP/2: an early answer", "200 0", STALLED, Way::Empty),
         h2("HTTP/2: a window that stays shut", "timeout", PIECES, Way::Stuck),
         h2("HTTP/2: silence", "timeout", GET, Way::Silent),
+        several(h2("HTTP/2: one stream for two", "200 12", GET, Way::OneStream), &[PIECES, GET], true),
     ]
 }
 
