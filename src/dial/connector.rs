@@ -60,7 +60,9 @@ impl Connector {
         let connect = Arc::clone(&self.0);
         // Inside, since the call and the clone may panic as well.
         let connecting = Contained(Box::pin(async move { connect(uri).await }));
-        let result = match tokio::time::timeout_at(deadline.into(), connecting).await {
+        let result = tokio::time::timeout_at(deadline.into(), connecting).await;
+        let at = hooks.now();
+        let result = match result {
             Ok(Ok(stream)) => Ok(Socket::own(stream)),
             Ok(Err(error)) => {
                 let kind = find::<io::Error>(&*error).map_or(Kind::ConnectFailed, Kind::of_connect);
@@ -68,7 +70,7 @@ impl Connector {
             }
             Err(_) => Err(Error::timeout(Phase::Connect)),
         };
-        guard.done(result.as_ref().map(|_| None));
+        guard.done(at, result.as_ref().map(|_| None));
         result
     }
 }

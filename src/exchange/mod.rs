@@ -39,7 +39,7 @@ use self::{body::must_close, driver::Engine, sensor::Sensor, wire::Wire};
 pub(crate) use self::{
     body::{Ending, Payload, RequestBody, expects_continue},
     driver::Driver,
-    marks::{Exchange, Fields},
+    marks::{Exchange, Fields, Terms},
 };
 use crate::{
     config::ExchangeConfig,
@@ -373,6 +373,7 @@ pub(crate) async fn send(
 }
 
 /// What came of a request.
+#[expect(clippy::large_enum_variant, reason = "on the stack, for a moment")]
 enum Sent {
     Done(Result<Response<Incoming>, TrySendError<Request<RequestBody>>>),
     /// It is to be given up, alone on its connection.

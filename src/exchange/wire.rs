@@ -219,13 +219,9 @@ impl Wire {
     pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>) {
         match fact {
             Fact::HeadersBegin { stream, ends } => match self.http2(|streams| streams.opened(stream, ends)) {
-                Some(Ok(exchange)) => {
-                    if let Some(exchange) = exchange {
-                        exchange.touched();
-                    }
-                }
+                Some(Ok(Some(exchange))) => exchange.touched(),
+                Some(Ok(None)) | None => {}
                 Some(Err(Disagreement)) => self.disagree(),
-                None => {}
             },
             Fact::HeadersEnd { stream, .. } => {
                 if let Some(exchange) = self.stream(stream) {
@@ -403,11 +399,14 @@ const MAX_PINGS: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hooks::{ClientTrace, emit::Hooks};
+    use crate::{
+        exchange::Terms,
+        hooks::{ClientTrace, emit::Hooks},
+    };
 
     fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
-        let exchange = Arc::new(Exchange::new(hooks, None, None));
+        let exchange = Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50 }));
         wire.dispatch(&exchange, ends);
         exchange
     }
