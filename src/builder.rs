@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use http::request::Parts;
+use http::{Uri, request::Parts};
 #[cfg(feature = "otel")]
 use opentelemetry::{global::ObjectSafeTracerProvider, metrics::MeterProvider};
 use rustls::{ClientConfig, pki_types::CertificateDer};
@@ -13,8 +13,8 @@ use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
-    dial::{ColdDials, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
-    error::Error,
+    dial::{ColdDials, Connector, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
+    error::{BoxError, Error},
     hooks::{ClientTrace, Stack},
     pool::Pool,
     timeline::{Report, Reporter, RequestInfo, Timeline},
@@ -40,6 +40,7 @@ pub struct ClientBuilder {
     protocol: ProtocolChoice,
     trust: Trust,
     resolver: Arc<dyn Resolve>,
+    connector: Option<Connector>,
     cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
@@ -60,6 +61,7 @@ impl Default for ClientBuilder {
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
             resolver: Arc::new(SystemResolver),
+            connector: None,
             cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
@@ -160,6 +162,69 @@ impl ClientBuilder {
     /// Looks up names. Default: the system's resolver. Lookups of one name at the same time are one; answers are not kept.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// Makes the byte streams itself, instead of lookup and TCP connect: a Unix socket, a tunnel, a pipe in a test. Default:
+    /// none.
+    ///
+    /// It is called once per dial with the origin, `https://example.com:443/`: scheme, host, port and the path `/`. For
+    /// `https` the client does TLS on the stream that comes back, so it must be the bare one. Each dial takes a clone of
+    /// the connector and waits until that is ready. All of it is bounded by
+    /// [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// - One `connect` is told, without an address; no `dns`. A connection has neither `local` nor `peer`.
+    /// - An error is `connect_failed` (or as the [`io::Error`](std::io::Error) inside it says, `connection_refused` for
+    ///   one), a panic too; the connector's own error is the source.
+    /// - Marks are the moments at which this stream took and gave bytes. If it keeps bytes back until it is flushed, the
+    ///   marks can't see that.
+    /// - Nothing but the stream's owner can look whether it was closed while idle. The client lets the owner read before a
+    ///   connection is used again; what arrives later than that is retried like any stale connection.
+    /// - [`resolver`](Self::resolver), [`ip_version`](Self::ip_version), [`racing_delay`](Self::racing_delay),
+    ///   [`tcp_nodelay`](Self::tcp_nodelay), [`tcp_keep_alive`](Self::tcp_keep_alive) and
+    ///   [`local_address`](Self::local_address) mean nothing then.
+    ///
+    /// ```
+    /// use std::{convert::Infallible, future::{Ready, ready}, task::{Context, Poll}};
+    /// use http::Uri;
+    /// use hyper_util::rt::TokioIo;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    ///
+    /// #[derive(Clone)]
+    /// struct InMemory;
+    /// impl tower_service::Service<Uri> for InMemory {
+    ///     type Response = TokioIo<DuplexStream>;
+    ///     type Error = Infallible;
+    ///     type Future = Ready<Result<Self::Response, Infallible>>;
+    ///
+    ///     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    ///         Poll::Ready(Ok(()))
+    ///     }
+    ///
+    ///     fn call(&mut self, _: Uri) -> Self::Future {
+    ///         let (client, mut server) = tokio::io::duplex(4096);
+    ///         tokio::spawn(async move {
+    ///             server.read(&mut [0; 4096]).await?;
+    ///             server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
+    ///         });
+    ///         ready(Ok(TokioIo::new(client)))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), httptrace::Error> {
+    /// let client = httptrace::Client::builder().connector(InMemory).build()?;
+    /// let response = client.get(Uri::from_static("http://in.memory/")).await?;
+    /// assert_eq!(response.status(), 204);
+    /// # Ok(()) }
+    /// ```
+    pub fn connector<S>(mut self, connector: S) -> Self
+    where
+        S: tower_service::Service<Uri> + Clone + Send + Sync + 'static,
+        S::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        self.connector = Some(Connector::new(connector));
         self
     }
 
@@ -369,7 +434,7 @@ impl ClientBuilder {
         let this = self.with_telemetry();
         #[cfg(not(feature = "otel"))]
         let this = self;
-        let Self { mut pool, dial, exchange, protocol, trust, resolver, cold_dials, .. } = this;
+        let Self { mut pool, dial, exchange, protocol, trust, resolver, connector, cold_dials, .. } = this;
         let Self { traces, reporters, timeline, .. } = this;
         let tls = Tls::new(trust, protocol);
         let coalesce = cold_dials == ColdDials::Coalesce;
@@ -382,7 +447,7 @@ impl ClientBuilder {
         Client::from_inner(Inner {
             wait_timeout: pool.wait_timeout,
             pool: Pool::new(pool),
-            dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), tls, protocol }),
+            dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), connector, tls, protocol }),
             exchange,
             trace,
             reporters,

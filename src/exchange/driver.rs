@@ -84,7 +84,11 @@ impl Driver {
             }
         };
         if let Poll::Ready(result) = result {
-            return Poll::Ready(failure::end_reason(&result));
+            return Poll::Ready(match result {
+                // It ended as it had said that it would.
+                Ok(()) if self.draining => CloseReason::GoAway,
+                result => failure::end_reason(&result),
+            });
         }
         let ending = self.take_back(cx);
         self.watch_expiry(cx);

@@ -262,7 +262,7 @@ impl Conn {
     }
 
     /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
-    /// TLS may be a ticket, so the driver gets its turn to read them.
+    /// TLS may be a ticket, so the driver gets its turn to read them; so it does on a user's stream, which only it can read.
     pub(crate) async fn is_fresh(&self) -> Result<(), CloseReason> {
         let Self::Http1 { shared, .. } = self else { return Ok(()) };
         let mut looks = 0;
@@ -271,6 +271,8 @@ impl Conn {
                 _ if shared.wire.is_surplus() => return Err(CloseReason::SurplusBytes),
                 _ if looks > 0 && !self.is_open() => return Err(CloseReason::PeerClosed),
                 Waiting::Nothing => return Ok(()),
+                Waiting::Unknown if looks > 0 => return Ok(()),
+                Waiting::Unknown => tokio::task::yield_now().await,
                 Waiting::End => return Err(CloseReason::PeerClosed),
                 Waiting::Bytes if !shared.probe.encrypted || looks == MAX_LOOKS => {
                     return Err(CloseReason::SurplusBytes);

@@ -72,20 +72,20 @@ infos! {
         /// Whether the answer was shared with another lookup of the same name.
         coalesced: bool,
     }
-    /// A TCP connect to one address begins.
+    /// A connect to one address begins, or the client's own connector.
     ConnectStartInfo {
-        /// The address.
-        addr: SocketAddr,
+        /// The address; absent with a connector, which knows alone where it connects to.
+        addr: Option<SocketAddr>,
         /// Which address of this dial it is, from 1.
         attempt: u32,
     }
-    /// A TCP connect to one address ended.
+    /// That connect ended.
     ConnectDoneInfo<'a> {
-        /// The address.
-        addr: SocketAddr,
+        /// The address; absent with a connector.
+        addr: Option<SocketAddr>,
         /// Which address of this dial it is, from 1.
         attempt: u32,
-        /// This end's address; absent if the connect failed.
+        /// This end's address; absent if the connect failed, and with a connector.
         local: Option<SocketAddr>,
         /// Why it failed; `canceled` if another address won.
         error: Option<&'a Error>,

@@ -1,5 +1,6 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
+mod connector;
 mod dialing;
 mod exchanges;
 mod failures;

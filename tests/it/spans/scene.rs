@@ -20,7 +20,7 @@ use crate::support::{client::Traced, spans::Spans, within};
 /// A client, and the provider that its spans go to.
 pub(crate) struct Scene {
     pub(crate) traced: Traced,
-    pub(super) provider: SdkTracerProvider,
+    pub(crate) provider: SdkTracerProvider,
     exporter: Counting,
 }
 
@@ -33,7 +33,7 @@ impl Scene {
     }
 
     /// A span of the application, open: drop the context and what holds it, and it ends.
-    pub(super) fn application(&self) -> Context {
+    pub(crate) fn application(&self) -> Context {
         let tracer = self.provider.tracer("application");
         Context::new().with_span(tracer.start("application"))
     }
@@ -72,23 +72,23 @@ impl SpanExporter for Counting {
 }
 
 /// A parent in another process.
-pub(super) fn remote(sampled: bool) -> Context {
+pub(crate) fn remote(sampled: bool) -> Context {
     let flags = TraceFlags::default().with_sampled(sampled);
     let (trace, span) = (TraceId::from(0xabc), SpanId::from(0xdef));
     Context::new().with_remote_span_context(SpanContext::new(trace, span, flags, true, TraceState::default()))
 }
 
 /// What a `traceparent` of this span says.
-pub(super) fn traceparent(span: &SpanContext) -> String {
+pub(crate) fn traceparent(span: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", span.trace_id(), span.span_id(), span.trace_flags())
 }
 
 /// Whether the link names this span.
-pub(super) fn names(link: &Link, span: &SpanData) -> bool {
+pub(crate) fn names(link: &Link, span: &SpanData) -> bool {
     let (there, here) = (&link.span_context, &span.span_context);
     (there.trace_id(), there.span_id()) == (here.trace_id(), here.span_id())
 }
 
-pub(super) async fn hello(_: Request<hyper::body::Incoming>) -> Response<Full<bytes::Bytes>> {
+pub(crate) async fn hello(_: Request<hyper::body::Incoming>) -> Response<Full<bytes::Bytes>> {
     Response::new(Full::from("hello"))
 }

@@ -192,8 +192,8 @@ log! {
     got_1xx_response(info: hooks::Got1xxResponseInfo<'_>) => info.status.as_str().to_owned();
     dns_start(info: hooks::DnsStartInfo<'_>) => info.host.to_owned();
     dns_done(info: hooks::DnsDoneInfo<'_>) => format!("{:?} {}", info.addrs, failure(info.error));
-    connect_start(info: hooks::ConnectStartInfo) pair format!("{} #{}", info.addr, info.attempt) => String::new();
-    connect_done(info: hooks::ConnectDoneInfo<'_>) pair format!("{} #{}", info.addr, info.attempt) => failure(info.error);
+    connect_start(info: hooks::ConnectStartInfo) pair format!("{} #{}", address(info.addr), info.attempt) => String::new();
+    connect_done(info: hooks::ConnectDoneInfo<'_>) pair format!("{} #{}", address(info.addr), info.attempt) => failure(info.error);
     tunnel_start(info: hooks::TunnelStartInfo<'_>) => format!("{}:{}", info.host, info.port);
     tunnel_done(info: hooks::TunnelDoneInfo<'_>) => format!("{:?} {}", info.status, failure(info.error));
     tls_handshake_start(info: hooks::TlsHandshakeStartInfo<'_>) => info.server_name.unwrap_or_default().to_owned();
@@ -239,6 +239,10 @@ impl ClientTrace for Ends {
         let told = format!("{} by {}", info.reason.as_str(), info.initiator.as_str());
         self.told.lock().expect("no panic under the lock").1.push(told);
     }
+}
+
+fn address(addr: Option<std::net::SocketAddr>) -> String {
+    addr.map_or_else(|| "somewhere".to_owned(), |addr| addr.to_string())
 }
 
 /// Keeps the interim responses, with their links: `103 </a> </b>`.
