@@ -85,7 +85,7 @@ const CONTROL: &str = "TRUTH_CONTROL";
 
 /// Requests of every kind.
 async fn measure(origin: &mut Other, protocol: Protocol) -> Findings {
-    let samples = std::env::var("TRUTH_SAMPLES").map_or(30, |samples| samples.parse().expect("a number"));
+    let samples = std::env::var("TRUTH_SAMPLES").map_or(16, |samples| samples.parse().expect("a number"));
     let mut findings = Findings::default();
     // What fits into a socket is found out, so that there is a little more than that: what exceeds it is held by TLS and
     // by hyper, where a mark could be taken too early.
