@@ -39,6 +39,7 @@ pub struct ClientBuilder {
     exchange: ExchangeConfig,
     protocol: ProtocolChoice,
     trust: Trust,
+    log_tls_keys: bool,
     resolver: Arc<dyn Resolve>,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
@@ -58,6 +59,7 @@ impl Default for ClientBuilder {
             exchange: ExchangeConfig::default(),
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
+            log_tls_keys: false,
             resolver: Arc::new(SystemResolver),
             traces: Vec::new(),
             reporters: Vec::new(),
@@ -152,6 +154,14 @@ impl ClientBuilder {
         if accept {
             self.trust = Trust::Nobody;
         }
+        self
+    }
+
+    /// Whether the secrets of every TLS connection are appended to the file that the environment variable `SSLKEYLOGFILE`
+    /// names, as Wireshark reads them. Off: who reads that file reads and forges all that is sent. Without the variable, and
+    /// with a configuration of your own (which has a `key_log`), it does nothing.
+    pub fn danger_log_tls_keys(mut self, log: bool) -> Self {
+        self.log_tls_keys = log;
         self
     }
 
@@ -302,8 +312,10 @@ impl ClientBuilder {
         let this = self.with_telemetry();
         #[cfg(not(feature = "otel"))]
         let this = self;
-        let Self { mut pool, dial, exchange, protocol, trust, resolver, traces, reporters, timeline, .. } = this;
-        let tls = Tls::new(trust, protocol);
+        let Self {
+            mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, traces, reporters, timeline, ..
+        } = this;
+        let tls = Tls::new(trust, protocol, log_tls_keys);
         pool.may_share = tls.may_speak_http2();
         pool.always_shares = protocol == ProtocolChoice::Http2PriorKnowledge;
         let trace = match traces.len() {
