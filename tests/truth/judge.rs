@@ -251,13 +251,16 @@ impl Table {
     pub(crate) fn add(&mut self, protocol: Protocol, round: u32, findings: &Findings) {
         let [full, all] = findings.held_up;
         let (name, late) = (protocol.name(), quantile(&findings.late, 95) / 1000);
-        self.0.push(format!("{name}, round {round}: sleeps late by {late} µs (p95); socket full at {full} of {all} marks"));
+        self.0.push(format!(
+            "{name}, round {round}: sleeps late by {late} µs (p95); socket full at {full} of {all} marks"
+        ));
         self.0.push(format!("{:<28}{:>8}{:>10}{:>10}{:>10}", "error in µs", "samples", "median", "p95", "max"));
         for (boundary, errors) in &findings.errors {
             let mut by_size = errors.clone();
             by_size.sort_unstable_by_key(|error| error.abs());
             let micros = |percent: usize| by_size[(by_size.len() * percent).div_ceil(100) - 1] as f64 / 1000.0;
-            let (samples, median, p95, max) = (errors.len(), quantile(errors, 50) as f64 / 1000.0, micros(95), micros(100));
+            let (samples, median, p95, max) =
+                (errors.len(), quantile(errors, 50) as f64 / 1000.0, micros(95), micros(100));
             self.0.push(format!("{:<28}{samples:>8}{median:>10.1}{p95:>10.1}{max:>10.1}", boundary.to_string()));
         }
     }
