@@ -71,6 +71,9 @@ async fn compare(name: &str, software: Software, protocol: &str) -> Comparison {
     let noise = noise.p95();
     let packets = capture.stop(server.port());
 
+    let is_tls = software == Software::Nginx;
+    let decrypted = packets.iter().any(|packet| packet.from_client && packet.handshake.contains(&20));
+    assert!(!is_tls || decrypted, "tshark could not decrypt: no Finished of the client with the keys of the command");
     let mut comparison = Comparison { noise, ..Comparison::default() };
     let mut requests = requests(&packets, protocol == "--http2");
     assert_eq!(attempts.len(), RUNS * REQUESTS);
@@ -84,7 +87,7 @@ async fn compare(name: &str, software: Software, protocol: &str) -> Comparison {
         comparison.request(attempt, &request);
         if connection["outcome"] == "new" {
             let connection: Vec<&Packet> = packets.iter().filter(|packet| packet.client == port).collect();
-            comparison.set_up(attempt, &connection, software == Software::Nginx);
+            comparison.set_up(attempt, &connection, is_tls);
         }
     }
     assert!(requests.is_empty(), "requests in the capture that nobody sent: {:?}", requests.keys());

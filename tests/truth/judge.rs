@@ -30,7 +30,7 @@ pub(crate) struct Findings {
 
 /// Rows of the table, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Boundary {
+pub(crate) enum Boundary {
     ConnectStart,
     ConnectDone,
     TlsStart,
@@ -57,16 +57,16 @@ impl Findings {
         }
     }
 
-    /// The boundary whose p95 is too large, if there is one.
-    pub(crate) fn too_far(&self) -> Option<String> {
+    /// The boundaries whose p95 is too large.
+    pub(crate) fn too_far(&self) -> BTreeMap<Boundary, String> {
         let [full, all] = self.held_up;
         assert!(4 * full > all, "the socket was full at {full} of {all} marks: they don't test what they should");
         let limit = LIMIT + quantile(&self.late, 95);
         let far = |(boundary, errors): (&Boundary, &Vec<i64>)| {
             let p95 = quantile(&errors.iter().map(|error| error.abs()).collect::<Vec<_>>(), 95);
-            (p95 > limit).then(|| format!("{boundary}: p95 is {} µs, allowed are {}", p95 / 1000, limit / 1000))
+            (p95 > limit).then(|| (*boundary, format!("p95 is {} µs, allowed are {}", p95 / 1000, limit / 1000)))
         };
-        self.errors.iter().find_map(far)
+        self.errors.iter().filter_map(far).collect()
     }
 }
 
