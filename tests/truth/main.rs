@@ -10,7 +10,8 @@
 //! most 2 ms plus p95 of what the origin's own sleeps were too long by, so that a busy machine is not taken for a lie. A
 //! boundary that misses it is measured again, in five rounds at most; the order counts in all of them.
 //!
-//! The table goes to stdout itself, past the capture of test output. `TRUTH_SAMPLES` changes the requests of each kind.
+//! The table goes to stdout itself, past the capture of test output. `TRUTH_SAMPLES` changes the requests of each kind;
+//! with `TRUTH_AWAKE` both processes spin instead of sleeping, for a table without the processor's time to wake up.
 
 #![cfg(target_os = "linux")]
 
@@ -45,6 +46,13 @@ use crate::{
 // src/exchange/mod.rs, `send`: the first byte where the head is parsed
 #[tokio::test]
 async fn every_mark_is_where_another_process_saw_the_bytes() {
+    if wire::stays_awake() {
+        tokio::spawn(async {
+            loop {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
     let mut origin = Other::start();
     let mut table = Table::default();
     let mut lies = late_connect(&mut origin).await;

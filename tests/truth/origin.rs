@@ -18,7 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     order::{Kind, Order, Protocol, Stamps},
-    wire::{Wire, now},
+    wire::{Wire, now, stays_awake, until_ready},
 };
 
 /// Plays until the control connection ends.
@@ -61,7 +61,8 @@ pub(crate) fn run(control: &str) {
 }
 
 fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, order: &Order, stamps: &mut Stamps) -> Wire {
-    let (tcp, _) = listener.accept().unwrap();
+    listener.set_nonblocking(stays_awake()).unwrap();
+    let (tcp, _) = until_ready(|| listener.accept());
     stamps.set("accepted", now());
     let mut wire = Wire::new(tcp, tls);
     if tls.is_some() {
