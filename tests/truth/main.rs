@@ -41,9 +41,9 @@ use crate::{
     order::{Kind, Order, Protocol, Stamps},
 };
 
-// mutants: src/exchange/sensor.rs, `take_due`: no look at `holds_back` (a mark when the bytes pass the sensor, not when the
-// socket takes them) · src/exchange/sensor.rs, `flushed`: `wrote_request` in `passed_out` (HTTP/1) ·
-// src/exchange/mod.rs, `send`: the first byte where the head is parsed
+// mutants: src/exchange/sensor.rs: `take_due` doesn't look at `holds_back` (order, TLS with a full socket) · `take_due` reads
+// the clock, and `passed_out` calls `flushed` (order, full socket) · `passed_in` tells `read` and `head_begins` once the head
+// is final (distance, first-byte)
 #[tokio::test]
 async fn every_mark_is_where_another_process_saw_the_bytes() {
     if wire::stays_awake() {

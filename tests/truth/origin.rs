@@ -7,7 +7,8 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    sync::Arc,
+    sync::{Arc, mpsc},
+    thread,
 };
 
 use rustls::{
@@ -24,15 +25,14 @@ use crate::{
 /// Plays until the control connection ends.
 pub(crate) fn run(control: &str) {
     let mut control = TcpStream::connect(control).expect("the test listens");
-    let mut orders = BufReader::new(control.try_clone().unwrap()).lines();
+    let orders = orders(control.try_clone().unwrap());
     let listener = listen(128);
     let (root, h1, h2) = configs();
     let hex: String = root.iter().map(|byte| format!("{byte:02x}")).collect();
     writeln!(control, "{} {hex}", listener.local_addr().unwrap()).unwrap();
 
     let mut kept = None;
-    while let Some(Ok(line)) = orders.next() {
-        let order: Order = line.parse().unwrap();
+    for order in orders {
         let mut stamps = Stamps::default();
         if order.kind == Kind::SynDropped {
             syn_dropped(&mut control, &mut stamps);
@@ -60,6 +60,18 @@ pub(crate) fn run(control: &str) {
     }
 }
 
+/// The orders of the control connection; its end ends this process, whatever it waits for.
+fn orders(control: TcpStream) -> mpsc::Receiver<Order> {
+    let (tell, orders) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(control).lines().map_while(Result::ok) {
+            tell.send(line.parse().unwrap()).unwrap();
+        }
+        std::process::exit(0);
+    });
+    orders
+}
+
 fn accept(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, order: &Order, stamps: &mut Stamps) -> Wire {
     listener.set_nonblocking(stays_awake()).unwrap();
     let (tcp, _) = until_ready(|| listener.accept());
@@ -84,7 +96,7 @@ fn syn_dropped(control: &mut TcpStream, stamps: &mut Stamps) {
     let addr = listener.local_addr().unwrap();
     let _filler = TcpStream::connect(addr).unwrap();
     writeln!(control, "{addr}").unwrap();
-    std::thread::sleep(5 * crate::wire::DELAY);
+    thread::sleep(5 * crate::wire::DELAY);
     stamps.set("room_made", now());
     let _accepted = listener.accept().unwrap();
     let (tcp, _) = listener.accept().unwrap();
