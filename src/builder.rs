@@ -13,7 +13,7 @@ use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
-    dial::{Dialer, Resolve, SystemResolver, Tls, Trust},
+    dial::{ColdDials, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::Error,
     hooks::{ClientTrace, Stack},
     pool::Pool,
@@ -41,6 +41,7 @@ pub struct ClientBuilder {
     trust: Trust,
     log_tls_keys: bool,
     resolver: Arc<dyn Resolve>,
+    cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
     timeline: bool,
@@ -61,6 +62,7 @@ impl Default for ClientBuilder {
             trust: Trust::Platform,
             log_tls_keys: false,
             resolver: Arc::new(SystemResolver),
+            cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
             timeline: false,
@@ -165,9 +167,15 @@ impl ClientBuilder {
         self
     }
 
-    /// Looks up names. Default: the system's resolver.
+    /// Looks up names. Default: the system's resolver. Lookups of one name at the same time are one; answers are not kept.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// Connects over this version of IP only, also to hosts that have addresses of both. Default: both.
+    pub fn ip_version(mut self, version: IpVersion) -> Self {
+        self.dial.ip_version = Some(version);
         self
     }
 
@@ -195,6 +203,15 @@ impl ClientBuilder {
     /// The most that one dial may take: lookup, connects and handshake. Default 30 s.
     pub fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.dial.connect_timeout = timeout;
+        self
+    }
+
+    /// The head start that each address of a host has before the next one is tried beside it (RFC 8305); when it fails, the
+    /// next one follows at once. IPv6 and IPv4 take turns, beginning with the resolver's first answer; the first that
+    /// connects is used. `None`: one after the other, each with its share of the connect timeout. Default 250 ms, as the
+    /// RFC recommends: most handshakes that succeed have by then, and it is all that a dead address costs.
+    pub fn racing_delay(mut self, delay: Option<Duration>) -> Self {
+        self.dial.racing_delay = delay;
         self
     }
 
@@ -245,6 +262,42 @@ impl ClientBuilder {
         self
     }
 
+    /// What several requests to an `https` origin do while there is no connection to it yet. Default
+    /// [`ColdDials::Coalesce`]: they wait for one dial, since a connection that speaks HTTP/2 serves them all.
+    pub fn cold_dials(mut self, cold_dials: ColdDials) -> Self {
+        self.cold_dials = cold_dials;
+        self
+    }
+
+    /// The most connections in all, those that are being made included. A request above it waits in one line with those of
+    /// all hosts; the least recently used idle connection, of whatever host, makes room. At least 1. Default: no limit.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.pool.max_connections = Some(max.max(1));
+        self
+    }
+
+    /// The most HTTP/2 connections per host: another one is made when all streams of those that are open are in use. At
+    /// least 1. Default 1, as RFC 9113 §9.1 asks.
+    pub fn http2_max_connections_per_host(mut self, max: usize) -> Self {
+        self.pool.http2_max_connections_per_host = max.max(1);
+        self
+    }
+
+    /// Whether a request that dials takes what comes first: its dial, or a connection that another request gives back. Its
+    /// dial then goes on, and its connection serves others. Off: it waits for its own dial. Default: on, as Go and
+    /// browsers; off makes it plain which request used which dial.
+    pub fn late_binding(mut self, late: bool) -> Self {
+        self.pool.late_binding = late;
+        self
+    }
+
+    /// The most that a request may wait in the pool's queue: for another's dial, a place under a limit, an HTTP/2 stream.
+    /// Its own dial is bounded by the connect timeout. Then it fails with `timeout` in `get-connection`. Default: none.
+    pub fn pool_wait_timeout(mut self, timeout: Duration) -> Self {
+        self.pool.wait_timeout = Some(timeout);
+        self
+    }
+
     /// The age at which a connection takes no further request. Default: none.
     pub fn max_connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.pool.max_lifetime = Some(lifetime);
@@ -279,9 +332,23 @@ impl ClientBuilder {
         self
     }
 
-    /// The local address to connect from. Default: the system's choice.
+    /// The local address to connect from; addresses of the other version of IP are not tried. Default: the system's choice.
     pub fn local_address(mut self, address: IpAddr) -> Self {
         self.dial.local_address = Some(address);
+        self
+    }
+
+    /// The most bytes of a response's head, and of its trailers; more is `head_too_large`. Default 256 KiB: twice the
+    /// largest seen in the wild.
+    pub fn max_head_bytes(mut self, max: usize) -> Self {
+        self.exchange.max_head_bytes = max;
+        self
+    }
+
+    /// The most interim responses (1xx) to one request; more is `too_many_informational`, whether or not a hook listens.
+    /// Default 50: real servers send one or two, and each costs work before any answer.
+    pub fn max_informational(mut self, max: u16) -> Self {
+        self.exchange.max_informational = max;
         self
     }
 
@@ -312,19 +379,20 @@ impl ClientBuilder {
         let this = self.with_telemetry();
         #[cfg(not(feature = "otel"))]
         let this = self;
-        let Self {
-            mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, traces, reporters, timeline, ..
-        } = this;
+        let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, cold_dials, .. } = this;
+        let Self { traces, reporters, timeline, .. } = this;
         let tls = Tls::new(trust, protocol, log_tls_keys);
-        pool.may_share = tls.may_speak_http2();
-        pool.always_shares = protocol == ProtocolChoice::Http2PriorKnowledge;
+        let coalesce = cold_dials == ColdDials::Coalesce;
+        pool.may_share = coalesce && tls.may_speak_http2();
+        pool.always_shares = coalesce && protocol == ProtocolChoice::Http2PriorKnowledge;
         let trace = match traces.len() {
             0 | 1 => traces.into_iter().next(),
             _ => Some(Arc::new(Stack::new(traces)) as Arc<dyn ClientTrace>),
         };
         Client::from_inner(Inner {
+            wait_timeout: pool.wait_timeout,
             pool: Pool::new(pool),
-            dialer: Arc::new(Dialer { config: dial, resolver, tls, protocol }),
+            dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), tls, protocol }),
             exchange,
             trace,
             reporters,

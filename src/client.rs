@@ -36,7 +36,7 @@ use crate::{
     connection::Protocol,
     dial::{Dialer, Progress, Target},
     error::{BoxError, Error, Kind},
-    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody},
+    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
     hooks::{
         ClientTrace, ConnOutcome, RetryInfo, RetryReason, WaitCause,
         emit::{GotConnFacts, Hooks},
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<Pool<Conn>>,
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) exchange: ExchangeConfig,
+    /// The longest wait in the pool's queue.
+    pub(crate) wait_timeout: Option<Duration>,
     /// The hooks of every request.
     pub(crate) trace: Option<Arc<dyn ClientTrace>>,
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
@@ -310,8 +312,8 @@ impl Call {
     ) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
         let mut progress = dial.map(|permit| self.dial(permit));
         // Another's dial is waited for no longer than an own one would be.
-        let limit =
-            (cause == Some(WaitCause::OtherDial)).then(|| clock::now() + self.inner.dialer.config.connect_timeout);
+        let other = (cause == Some(WaitCause::OtherDial)).then_some(self.inner.dialer.config.connect_timeout);
+        let limit = [other, self.inner.wait_timeout].into_iter().flatten().min().map(|limit| clock::now() + limit);
         loop {
             let deadline = [self.deadline, limit.filter(|_| progress.is_none())].into_iter().flatten().min();
             let grant = match deadline {
@@ -387,8 +389,12 @@ impl Call {
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
         prepare(&mut head, &payload, &self.key, shared.info.protocol);
         let expects = !matches!(payload, Payload::Empty) && exchange::expects_continue(&head.headers);
-        let expect = expects.then_some(self.inner.exchange.expect_continue_timeout);
-        let exchange = self.attempt.exchange(&head, shared.info.protocol, expect);
+        let config = &self.inner.exchange;
+        let terms = Terms {
+            expect: expects.then_some(config.expect_continue_timeout),
+            max_informational: config.max_informational,
+        };
+        let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);
         let request = Request::from_parts(head, body);
         let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;

@@ -14,6 +14,15 @@ pub(crate) struct PoolConfig {
     pub(crate) max_idle_per_host: usize,
     /// Connections per host, dials included. None: HTTP has its own flow control, and a hidden queue is a surprise.
     pub(crate) max_connections_per_host: Option<usize>,
+    /// Connections in all, dials included. None, as above; a limit for machines with few descriptors or ports.
+    pub(crate) max_connections: Option<usize>,
+    /// HTTP/2 connections per host. 1: one is enough for most, and RFC 9113 §9.1 asks for it.
+    pub(crate) http2_max_connections_per_host: usize,
+    /// A request that dials takes what comes first, its dial or another connection. On, as Go and browsers: it is never
+    /// slower, and the dial's connection is not lost.
+    pub(crate) late_binding: bool,
+    /// The longest wait in the queue. None: the request's own timeout bounds it.
+    pub(crate) wait_timeout: Option<Duration>,
     /// Age at which a connection takes no further request. None: it is a knob for those who balance by DNS.
     pub(crate) max_lifetime: Option<Duration>,
     /// An `https` origin may turn out to speak HTTP/2, so its first requests wait for one dial.
@@ -29,6 +38,10 @@ impl Default for PoolConfig {
             max_idle: 256,
             max_idle_per_host: usize::MAX,
             max_connections_per_host: None,
+            max_connections: None,
+            http2_max_connections_per_host: 1,
+            late_binding: true,
+            wait_timeout: None,
             max_lifetime: None,
             may_share: true,
             always_shares: false,
@@ -43,8 +56,13 @@ pub(crate) struct DialConfig {
     pub(crate) connect_timeout: Duration,
     /// One TLS handshake. 10 s, as Go.
     pub(crate) tls_timeout: Duration,
-    /// Addresses tried in turn. 16: more answers are a misconfigured name.
+    /// Addresses tried. 16: more answers are a misconfigured name.
     pub(crate) max_addresses: usize,
+    /// The head start of each address before the next one. 250 ms, as RFC 8305 §5 recommends: most handshakes that still
+    /// succeed have by then. `None`: the next one only when it has failed.
+    pub(crate) racing_delay: Option<Duration>,
+    /// Only addresses of this version.
+    pub(crate) ip_version: Option<IpVersion>,
     /// TCP_NODELAY. On: a request's last small segment must not wait for an acknowledgement.
     pub(crate) nodelay: bool,
     /// TCP keep-alive probes. 30 s, as Go, so that a dead peer is noticed within the idle timeout.
@@ -59,11 +77,43 @@ impl Default for DialConfig {
             connect_timeout: Duration::from_secs(30),
             tls_timeout: Duration::from_secs(10),
             max_addresses: 16,
+            racing_delay: Some(Duration::from_millis(250)),
+            ip_version: None,
             nodelay: true,
             keep_alive: Some(Duration::from_secs(30)),
             local_address: None,
         }
     }
+}
+
+impl DialConfig {
+    /// Whether an address is of the version that is wanted, and can be reached from the local address.
+    pub(crate) fn may_try(&self, addr: IpAddr) -> bool {
+        let ipv4 = addr.to_canonical().is_ipv4();
+        let version = self.ip_version.is_none_or(|version| ipv4 == (version == IpVersion::V4));
+        version && self.local_address.is_none_or(|local| ipv4 == local.is_ipv4())
+    }
+}
+
+/// A version of the Internet Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum IpVersion {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What several requests do that need a connection to one origin, while there is none, and while it is not known whether
+/// one would be enough (HTTP/2) or each needs its own (HTTP/1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ColdDials {
+    /// One dials; the others wait for it. If it turns out to be HTTP/1.1, they dial at once, and this is remembered for
+    /// 10 minutes. If it fails, it has failed for all.
+    #[default]
+    Coalesce,
+    /// Each dials, as Go's client does: HTTP/1.1 is a handshake faster, HTTP/2 makes connections that it does not need.
+    Parallel,
 }
 
 /// How the protocol of a connection is chosen.
@@ -88,6 +138,8 @@ pub(crate) struct ExchangeConfig {
     pub(crate) max_headers: usize,
     /// Bytes of a response's head. 256 KiB: the largest seen in the wild fit twice.
     pub(crate) max_head_bytes: usize,
+    /// Interim responses to one request. 50: real servers send one or two, and each costs work before any answer.
+    pub(crate) max_informational: u16,
     /// How long a body waits for `100 Continue`. 1 s, as Go and curl: a server that says nothing may not know of it.
     pub(crate) expect_continue_timeout: Duration,
     /// HTTP/2 pings: how often, and how long an answer may take. Off: they wake radios and servers.
@@ -111,6 +163,7 @@ impl Default for ExchangeConfig {
             timeout: None,
             max_headers: 100,
             max_head_bytes: 256 * 1024,
+            max_informational: 50,
             expect_continue_timeout: Duration::from_secs(1),
             http2_keep_alive: None,
             http2_windows: None,
@@ -122,5 +175,3 @@ impl Default for ExchangeConfig {
 pub(crate) const DRAIN_BYTES: usize = 256 * 1024;
 /// As above.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(50);
-/// Interim responses to one request. 50: real servers send one or two, and each costs work before any answer.
-pub(crate) const MAX_INTERIM: u16 = 50;

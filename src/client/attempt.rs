@@ -1,9 +1,6 @@
 //! One attempt of a call: who hears of it, and the hooks that it calls.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use http::request::Parts;
 
@@ -11,7 +8,7 @@ use super::{Inner, Resends};
 use crate::{
     clock::TimeAnchor,
     connection::{Protocol, TraceRef},
-    exchange::{Exchange, Fields},
+    exchange::{Exchange, Fields, Terms},
     hooks::{
         self, ClientTrace, Stack,
         emit::{GetConn, Hooks},
@@ -85,12 +82,11 @@ impl Attempt {
         trace
     }
 
-    /// `expect`: the body waits for `100 Continue`, at most for so long.
-    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, expect: Option<Duration>) -> Arc<Exchange> {
+    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, terms: Terms) -> Arc<Exchange> {
         let fields = self.hooks.wants_fields().then(|| {
             let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
             Box::new(Fields { protocol, method, uri, headers })
         });
-        Arc::new(Exchange::new(self.hooks.clone(), fields, expect))
+        Arc::new(Exchange::new(self.hooks.clone(), fields, terms))
     }
 }

@@ -1,9 +1,11 @@
 //! The dialer: from an origin to a byte stream that is ready for HTTP.
 //!
-//! `resolve` → `connect` (every address in turn) → `tls`. Each step calls its pair of hooks, and all end within one
-//! deadline. The dialer knows nothing of pools, requests or spans.
+//! `lookups` (of `resolve`, shared) → `connect` (the addresses in a `race`) → `tls`. Each step calls its pair of hooks, and
+//! all end within one deadline. The dialer knows nothing of pools, requests or spans.
 
 mod connect;
+mod lookups;
+mod race;
 mod resolve;
 mod tls;
 
@@ -17,12 +19,16 @@ use std::{
 };
 
 pub use self::resolve::{Resolve, ResolveError, Resolving, SystemResolver};
-pub(crate) use self::tls::{Tls, Trust};
+pub(crate) use self::{
+    lookups::Lookups,
+    tls::{Tls, Trust},
+};
+pub use crate::config::{ColdDials, IpVersion};
 use crate::{
     clock,
     config::{DialConfig, ProtocolChoice},
     connection::{Protocol, TlsInfo},
-    error::Error,
+    error::{Error, Kind},
     hooks::emit::Hooks,
     phase::Phase,
     transport::Transport,
@@ -31,7 +37,7 @@ use crate::{
 /// Makes connections.
 pub(crate) struct Dialer {
     pub(crate) config: DialConfig,
-    pub(crate) resolver: Arc<dyn Resolve>,
+    pub(crate) lookups: Lookups,
     pub(crate) tls: Tls,
     pub(crate) protocol: ProtocolChoice,
 }
@@ -108,26 +114,31 @@ impl Dialer {
         Ok(Dialed { transport, local, peer, tls: Some(tls), protocol })
     }
 
-    /// An address has no lookup, and so no hooks.
+    /// The addresses in the order in which to try them. An address has no lookup, and so no hooks.
     async fn addresses(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Vec<SocketAddr>, Error> {
         if let Ok(addr) = target.host.parse::<IpAddr>() {
+            if !self.config.may_try(addr) {
+                return Err(Error::new(Kind::NoAddresses, Phase::GetConnection));
+            }
             return Ok(vec![SocketAddr::new(addr, target.port)]);
         }
         let guard = hooks.dns(&target.host);
-        let lookup = tokio::time::timeout_at(deadline.into(), self.resolver.resolve(&target.host)).await;
-        let result = match lookup {
-            Ok(Ok(addrs)) if addrs.is_empty() => Err(resolve_error(ResolveError::no_addresses())),
-            Ok(Ok(addrs)) => Ok(addrs),
-            Ok(Err(error)) => Err(resolve_error(error)),
-            Err(_) => Err(Error::timeout(Phase::Dns)),
+        let lookup = tokio::time::timeout_at(deadline.into(), self.lookups.lookup(&target.host)).await;
+        let (at, result, coalesced) = match lookup {
+            Ok((answer, coalesced)) => (Some(answer.at), answer.result, coalesced),
+            Err(_) => (hooks.now(), Err(Error::timeout(Phase::Dns)), false),
         };
-        guard.done(result.as_deref());
-        let addrs = result?;
-        let sockets = addrs.into_iter().map(|addr| SocketAddr::new(addr, target.port));
-        Ok(sockets.take(self.config.max_addresses).collect())
+        let order = result.as_ref().map(|addrs| {
+            let usable = addrs.iter().copied().filter(|addr| self.config.may_try(*addr));
+            race::interleaved(usable)
+        });
+        if order.as_ref().is_ok_and(Vec::is_empty) {
+            let error = Error::new(Kind::NoAddresses, Phase::Dns);
+            guard.done(at, Err(&error), coalesced);
+            return Err(error);
+        }
+        guard.done(at, result.as_deref(), coalesced);
+        let addrs = order.map_err(Error::clone)?.into_iter().map(|addr| SocketAddr::new(addr, target.port));
+        Ok(addrs.take(self.config.max_addresses).collect())
     }
-}
-
-fn resolve_error(error: ResolveError) -> Error {
-    Error::with(error.kind(), Phase::Dns, error)
 }

@@ -20,8 +20,12 @@ pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, ResolveErro
 /// }
 /// ```
 pub trait Resolve: Send + Sync + 'static {
-    /// The addresses of `host`, in the order in which they are to be tried. Never called for an IP address. A lookup that
-    /// is dropped is given up.
+    /// The addresses of `host`, the most wanted first; the client tries IPv6 and IPv4 by turns, beginning with the first
+    /// one's. Never called for an IP address. A lookup that is dropped is given up.
+    ///
+    /// `host` is as the URL has it, and that is ASCII: `http::Uri` takes international names in their `xn--` form only (RFC
+    /// 5890). Requests that ask for one host at the same time, in whatever case, share one call; what it answers is not
+    /// kept. It runs in a task of its own.
     ///
     /// # Errors
     ///

@@ -14,7 +14,7 @@ use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
-use super::{Conn, Desk, Executor, Over, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
+use super::{Conn, Desk, Exchange, Executor, Over, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
 use crate::{
     clock,
     config::{DRAIN_BYTES, DRAIN_TIME},
@@ -86,12 +86,42 @@ impl Driver {
         if let Poll::Ready(result) = result {
             return Poll::Ready(failure::end_reason(&result));
         }
-        self.take_back(cx);
+        let ending = self.take_back(cx);
         self.watch_expiry(cx);
+        if !ending {
+            return Poll::Pending;
+        }
+        self.poll_unfinished(cx);
         self.poll_over(cx)
     }
 
-    /// An HTTP/1 connection that is over ends, also where hyper still has something to write that nobody reads.
+    /// HTTP/2: an upload that the peer's window blocks can be neither ended nor reset, since hyper does not ask it for
+    /// more. Its connection takes no further requests, and ends with those that are on it.
+    fn poll_unfinished(&mut self, cx: &mut Context<'_>) {
+        let until = {
+            let mut desk = self.shared.desk();
+            desk.unfinished.retain(|(_, exchange)| !exchange.is_request_over());
+            desk.unfinished.first().map(|(until, _)| *until)
+        };
+        let Some(until) = until else {
+            self.patience = self.patience.take().filter(|_| self.shared.desk().over.is_some());
+            return;
+        };
+        let patience = self.patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until.into())));
+        if patience.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        self.patience = None;
+        self.shared.closing(CloseReason::RequestUnfinished);
+        self.draining = true;
+        self.shared.home().draining();
+        let unfinished = std::mem::take(&mut self.shared.desk().unfinished);
+        for (_, exchange) in unfinished {
+            exchange.reset();
+        }
+    }
+
+    /// A connection that is over ends, also where hyper still has something to write that nobody reads.
     fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let Some(over) = self.shared.desk().over else { return Poll::Pending };
         if over == Over::Now {
@@ -112,17 +142,18 @@ impl Driver {
         Poll::Pending
     }
 
-    /// An HTTP/1 connection whose response is over, but which was not ready yet.
-    fn take_back(&mut self, cx: &mut Context<'_>) {
-        let returning = {
+    /// An HTTP/1 connection whose response is over, but which was not ready yet. Whether the connection, or a request on
+    /// it, is to be ended.
+    fn take_back(&mut self, cx: &mut Context<'_>) -> bool {
+        let (returning, ending) = {
             let mut desk = self.shared.desk();
             if !desk.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
                 desk.waker = Some(cx.waker().clone());
                 self.armed = false;
             }
-            desk.returning.take()
+            (desk.returning.take(), desk.is_ending())
         };
-        let Some(mut returning) = returning else { return };
+        let Some(mut returning) = returning else { return ending };
         match returning.poll(cx) {
             Poll::Pending => self.shared.desk().returning = Some(returning),
             Poll::Ready(Ok(())) => {
@@ -142,6 +173,7 @@ impl Driver {
                 cx.waker().wake_by_ref();
             }
         }
+        ending
     }
 
     /// Looks at the idle time when the timer says so: never on a request's way.
@@ -237,6 +269,22 @@ impl Returning {
 }
 
 impl Desk {
+    /// HTTP/2: a request was answered, and its upload has not ended.
+    pub(super) fn unfinished(&mut self, exchange: &Arc<Exchange>) {
+        if self.ended {
+            return;
+        }
+        // Its body gives up by itself after the same time, if hyper asks it.
+        self.unfinished.push((clock::now() + 2 * DRAIN_TIME, Arc::clone(exchange)));
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn is_ending(&self) -> bool {
+        self.over.is_some() || !self.unfinished.is_empty()
+    }
+
     /// Nobody will use this connection again.
     pub(super) fn over(&mut self, over: Over) {
         self.over = Some(over);

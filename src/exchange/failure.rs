@@ -27,7 +27,7 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
     if let Some(h2) = find::<h2::Error>(error) {
         return match h2.get_io() {
-            Some(io) => of_io(io, first_byte),
+            Some(io) => of_io(io, phase),
             None if h2.is_go_away() && h2.is_remote() => Kind::Http2GoAway,
             None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,
             None => Kind::Http2ProtocolError,
@@ -46,7 +46,7 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     } else if error.is_incomplete_message() {
         if first_byte { Kind::BodyIncomplete } else { Kind::ConnectionClosed }
     } else if let Some(io) = find::<io::Error>(error) {
-        of_io(io, first_byte)
+        of_io(io, phase)
     } else if error.is_canceled() || error.is_closed() {
         Kind::ConnectionClosed
     } else {
@@ -54,14 +54,17 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     }
 }
 
-fn of_io(error: &io::Error, first_byte: bool) -> Kind {
+fn of_io(error: &io::Error, phase: Phase) -> Kind {
+    let first_byte = phase == Phase::ResponseRead;
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Kind::ConnectionReset,
         // TLS that ends without close_notify is an end that can't be believed.
         io::ErrorKind::UnexpectedEof if first_byte => Kind::BodyIncomplete,
         io::ErrorKind::UnexpectedEof => Kind::ConnectionClosed,
         io::ErrorKind::BrokenPipe if first_byte => Kind::ConnectionReset,
-        io::ErrorKind::BrokenPipe => Kind::WriteFailed,
+        io::ErrorKind::BrokenPipe if phase == Phase::RequestWrite => Kind::WriteFailed,
+        // The request was written: what could not be is of others on the connection.
+        io::ErrorKind::BrokenPipe => Kind::ConnectionClosed,
         _ => Kind::Other,
     }
 }

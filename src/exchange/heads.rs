@@ -47,6 +47,18 @@ impl Heads {
         self.state == State::Final
     }
 
+    /// Whether these first bytes show by themselves that the response has no interim head; if so, they are taken.
+    pub(super) fn skip_final(&mut self, bytes: &[u8]) -> bool {
+        let plain = self.state == State::Start
+            && self.filled == 0
+            && bytes.starts_with(b"HTTP/1.1 ")
+            && matches!(bytes.get(STATUS_AT), Some(b'2'..=b'5'));
+        if plain {
+            self.state = State::Final;
+        }
+        plain
+    }
+
     /// Takes what has passed. `keep`: whether interim heads are wanted, and not just their status.
     pub(super) fn pass(&mut self, bytes: &[u8], keep: bool, mut tell: impl FnMut(Seen)) {
         for byte in bytes {
@@ -194,6 +206,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn what_is_skipped_is_what_would_have_been_final() {
+        for status in 100..1000 {
+            let head = format!("HTTP/1.1 {status} x\r\n\r\n");
+            if Heads::default().skip_final(head.as_bytes()) {
+                assert_eq!(seen(&[head.as_bytes()]), [Seen::Begin, Seen::Final], "{status}");
+            }
+        }
+        let mut heads = Heads::default();
+        assert!(!heads.skip_final(b"HTTP/1.1 103 x") && !heads.skip_final(b"HTTP/1.1"));
+        assert!(heads.skip_final(b"HTTP/1.1 200") && !heads.skip_final(b"HTTP/1.1 200"), "a body can't be a head");
+    }
 
     fn seen(pieces: &[&[u8]]) -> Vec<Seen> {
         let mut heads = Heads::default();

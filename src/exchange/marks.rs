@@ -18,7 +18,6 @@ use hyper::body::Incoming;
 use super::upload::{May, Upload};
 use crate::{
     clock,
-    config::MAX_INTERIM,
     connection::Protocol,
     error::{Error, Kind},
     hooks::{emit::Hooks, *},
@@ -31,6 +30,7 @@ pub(crate) struct Exchange {
     marks: Mutex<Marks>,
     fields: Option<Box<Fields>>,
     upload: Mutex<Upload>,
+    terms: Terms,
     on_free: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     body_error: OnceLock<BodyError>,
     /// A response body without bytes, kept until its stream has ended.
@@ -38,6 +38,15 @@ pub(crate) struct Exchange {
     /// HTTP/2: this request alone is to be given up, and who waits for its answer.
     aborted: OnceLock<Kind>,
     waiting: Mutex<Option<Waker>>,
+}
+
+/// What one exchange is held to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    /// The body waits for `100 Continue`, at most for so long.
+    pub(crate) expect: Option<Duration>,
+    /// Interim responses that are taken.
+    pub(crate) max_informational: u16,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -92,13 +101,13 @@ pub(crate) struct Marks {
 }
 
 impl Exchange {
-    /// `expect`: the body waits for `100 Continue`, at most for so long.
-    pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>, expect: Option<Duration>) -> Self {
+    pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms) -> Self {
         Self {
             hooks,
             marks: Mutex::default(),
             fields,
-            upload: Mutex::new(expect.map_or_else(Upload::default, Upload::expecting)),
+            terms,
+            upload: Mutex::new(terms.expect.map_or_else(Upload::default, Upload::expecting)),
             on_free: Mutex::default(),
             body_error: OnceLock::new(),
             parked: Mutex::default(),
@@ -122,7 +131,7 @@ impl Exchange {
 
     /// Whether the end of the head is to be looked for: somebody wants its moment, or a body waits behind it.
     pub(super) fn wants_write_marks(&self) -> bool {
-        self.is_watched() || self.upload().expects()
+        self.is_watched() || self.terms.expect.is_some()
     }
 
     // === the request's side ===
@@ -202,6 +211,11 @@ impl Exchange {
         marks.body_over && marks.touched && !marks.wrote_request
     }
 
+    /// Nothing more of the request will be sent.
+    pub(super) fn is_request_over(&self) -> bool {
+        self.lock().request_over
+    }
+
     pub(crate) fn is_request_written(&self) -> bool {
         self.lock().wrote_request
     }
@@ -209,7 +223,7 @@ impl Exchange {
     /// The socket accepted the last byte of the head.
     pub(crate) fn wrote_headers(&self, at: Option<Instant>) {
         self.tell_wrote_headers(at);
-        if !self.lock().body_over && self.upload().expects() {
+        if self.terms.expect.is_some() && !self.lock().body_over && self.upload().expects() {
             let at = at.unwrap_or_else(clock::now);
             let waker = self.upload().head_written(at);
             if let (Some(_), true) = (&waker, self.is_watched()) {
@@ -268,9 +282,21 @@ impl Exchange {
 
     /// Bytes for this request were readable.
     pub(crate) fn read(&self, at: Option<Instant>) {
+        self.read_and(at, |_| {});
+    }
+
+    /// HTTP/1: bytes for this request were readable that begin with its final head.
+    pub(super) fn read_answer(&self, at: Option<Instant>) {
+        self.read_and(at, |marks| {
+            (marks.head_begun, marks.head_final, marks.final_first_byte) = (true, true, at);
+        });
+    }
+
+    fn read_and(&self, at: Option<Instant>, change: impl FnOnce(&mut Marks)) {
         let first = {
             let mut marks = self.lock();
             marks.last_read = at;
+            change(&mut marks);
             !std::mem::replace(&mut marks.first_byte, true)
         };
         if let (true, Some(at)) = (first, at) {
@@ -281,7 +307,8 @@ impl Exchange {
     /// A head begins: the final one, as far as is known yet.
     pub(super) fn head_begins(&self, at: Option<Instant>) {
         let mut marks = self.lock();
-        if !marks.head_final {
+        // Behind one interim response too many, nothing is read any more.
+        if !marks.head_final && marks.interims <= self.terms.max_informational {
             (marks.head_begun, marks.final_first_byte) = (true, at);
         }
     }
@@ -289,7 +316,7 @@ impl Exchange {
     /// The head that began is the final one.
     pub(super) fn head_is_final(&self, status: Option<u16>) {
         let mut marks = self.lock();
-        (marks.head_final, marks.status) = (true, status);
+        (marks.head_final, marks.status) = (marks.head_begun, status);
     }
 
     pub(super) fn is_head_final(&self) -> bool {
@@ -313,7 +340,7 @@ impl Exchange {
             let mut marks = self.lock();
             (marks.head_begun, marks.final_first_byte) = (false, None);
             marks.interims = marks.interims.saturating_add(1);
-            marks.interims > MAX_INTERIM
+            marks.interims > self.terms.max_informational
         };
         if too_many {
             self.abort(Kind::TooManyInformational);
@@ -390,11 +417,15 @@ impl Exchange {
 
     /// The application has the whole response, or dropped it.
     pub(crate) fn consumed(&self) {
-        if !self.lock().body_over {
+        let mut unfinished = false;
+        self.side_over(|marks| {
+            marks.consumed = true;
+            unfinished = !marks.body_over;
+        });
+        if unfinished {
             let waker = self.upload().answered(clock::now());
             wake(waker);
         }
-        self.side_over(|marks| marks.consumed = true);
     }
 
     /// The request was never handed to the wire, and will not be.
@@ -481,7 +512,7 @@ pub(super) struct TooManyInterim;
 
 impl fmt::Display for TooManyInterim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "more than {MAX_INTERIM} interim responses")
+        f.write_str("more interim responses than are taken")
     }
 }
 

@@ -22,7 +22,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::{Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use http::{Method, Request, Response, StatusCode, Version};
@@ -39,7 +39,7 @@ use self::{body::must_close, driver::Engine, sensor::Sensor, wire::Wire};
 pub(crate) use self::{
     body::{Ending, Payload, RequestBody, expects_continue},
     driver::Driver,
-    marks::{Exchange, Fields},
+    marks::{Exchange, Fields, Terms},
 };
 use crate::{
     config::ExchangeConfig,
@@ -96,11 +96,13 @@ struct Desk {
     ended: bool,
     /// Why the connection closes: the first reason stands.
     reason: Option<CloseReason>,
-    /// HTTP/1: nobody will use it again.
+    /// Nobody will use it again.
     over: Option<Over>,
+    /// HTTP/2: requests that were answered before their upload ended, and until when they may end it.
+    unfinished: Vec<(Instant, Arc<Exchange>)>,
 }
 
-/// How an HTTP/1 connection that nobody will use again ends.
+/// How a connection that nobody will use again ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Over {
     /// What hyper has begun to write is let out, if the peer takes it soon.
@@ -253,24 +255,29 @@ impl Conn {
 
     /// Closes it. hyper ends a connection when its last sender is gone.
     pub(crate) fn close(self, reason: CloseReason) {
-        if let Self::Http1 { shared, .. } = &self {
-            shared.desk().over(Over::Soon);
-        }
+        self.shared().desk().over(Over::Soon);
         self.shared().closing(reason);
     }
 
     /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
-    /// TLS may be a ticket, so the driver gets a turn to read them.
+    /// TLS may be a ticket, so the driver gets its turn to read them.
     pub(crate) async fn is_fresh(&self) -> Result<(), CloseReason> {
         let Self::Http1 { shared, .. } = self else { return Ok(()) };
-        match shared.probe.look() {
-            Waiting::Nothing => Ok(()),
-            Waiting::End => Err(CloseReason::PeerClosed),
-            Waiting::Bytes if !shared.probe.encrypted => Err(CloseReason::SurplusBytes),
-            Waiting::Bytes => {
-                tokio::task::yield_now().await;
-                if self.is_open() { Ok(()) } else { Err(CloseReason::PeerClosed) }
+        let mut looks = 0;
+        loop {
+            match shared.probe.look() {
+                _ if shared.wire.is_surplus() => return Err(CloseReason::SurplusBytes),
+                _ if looks > 0 && !self.is_open() => return Err(CloseReason::PeerClosed),
+                Waiting::Nothing => return Ok(()),
+                Waiting::End => return Err(CloseReason::PeerClosed),
+                Waiting::Bytes if !shared.probe.encrypted || looks == MAX_LOOKS => {
+                    return Err(CloseReason::SurplusBytes);
+                }
+                Waiting::Bytes if looks < 3 => tokio::task::yield_now().await,
+                // The driver is on another thread that has no time for it.
+                Waiting::Bytes => tokio::time::sleep(Duration::from_millis(1)).await,
             }
+            looks += 1;
         }
     }
 
@@ -279,6 +286,9 @@ impl Conn {
         self.shared().requests.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+/// How often a used connection is looked at while its driver reads what waits there.
+const MAX_LOOKS: u32 = 20;
 
 /// Why a request was not answered.
 pub(crate) struct Failed {
@@ -323,7 +333,6 @@ pub(crate) async fn send(
     };
     let (error, unsent, refused) = match result {
         Some(Sent::Done(Ok(response))) => {
-            shared.wire.answered(&exchange, response.status());
             exchange.answer(response.status());
             ending.status = Some(response.status());
             ending.version = Some(response.version());
@@ -335,9 +344,11 @@ pub(crate) async fn send(
                     // Said now: the peer may close before the body is read.
                     shared.closing(reason);
                 }
-                if !ending.bodiless && body::runs_until_close(response.headers()) {
+                if exchange.is_watched() && !ending.bodiless && body::runs_until_close(response.headers()) {
                     exchange.runs_until_close();
                 }
+            } else {
+                shared.wire.answered(&exchange, response.status());
             }
             let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
             return Ok(response.map(|incoming| ResponseBody::new(incoming, ending, timer)));
@@ -360,6 +371,7 @@ pub(crate) async fn send(
 }
 
 /// What came of a request.
+#[expect(clippy::large_enum_variant, reason = "on the stack, for a moment")]
 enum Sent {
     Done(Result<Response<Incoming>, TrySendError<Request<RequestBody>>>),
     /// It is to be given up, alone on its connection.
@@ -427,6 +439,9 @@ impl Loan {
             Self::Http2 { shared, owed } => {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
+                if !exchange.is_request_over() {
+                    shared.desk().unfinished(exchange);
+                }
                 exchange.when_free(Box::new(move || {
                     // A stream that ends with its connection goes nowhere.
                     let outcome = if shared.desk().ended {

@@ -151,7 +151,15 @@ impl Sensor {
         let at = self.transport.last_read();
         match &mut self.protocol {
             Scanner::Http1 { heads, .. } => {
-                let Some(exchange) = self.wire.current() else { return Ok(()) };
+                let Some(exchange) = self.wire.current() else {
+                    self.wire.surplus();
+                    return Ok(());
+                };
+                // Nearly every response: its first read has the final head.
+                if heads.skip_final(bytes) {
+                    exchange.read_answer(at);
+                    return Ok(());
+                }
                 exchange.read(at);
                 if heads.is_final() {
                     return Ok(());

@@ -27,6 +27,8 @@ pub(crate) struct Wire {
     watched: AtomicBool,
     /// The peer has ended the connection.
     peer_ended: AtomicBool,
+    /// HTTP/1: bytes came that no request asked for.
+    surplus: AtomicBool,
 }
 
 enum OnWire {
@@ -66,7 +68,8 @@ impl Wire {
                 record: Http2Record::default(),
             })),
         };
-        Self { on_wire: Mutex::new(on_wire), watched: AtomicBool::new(false), peer_ended: AtomicBool::new(false) }
+        let no = || AtomicBool::new(false);
+        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no() }
     }
 
     fn lock(&self) -> MutexGuard<'_, OnWire> {
@@ -152,6 +155,15 @@ impl Wire {
         }
     }
 
+    /// HTTP/1: bytes came while no request was under way.
+    pub(super) fn surplus(&self) {
+        self.surplus.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_surplus(&self) -> bool {
+        self.surplus.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_ended_by_peer(&self) -> bool {
         self.peer_ended.load(Ordering::Relaxed)
     }
@@ -207,13 +219,9 @@ impl Wire {
     pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>) {
         match fact {
             Fact::HeadersBegin { stream, ends } => match self.http2(|streams| streams.opened(stream, ends)) {
-                Some(Ok(exchange)) => {
-                    if let Some(exchange) = exchange {
-                        exchange.touched();
-                    }
-                }
+                Some(Ok(Some(exchange))) => exchange.touched(),
+                Some(Ok(None)) | None => {}
                 Some(Err(Disagreement)) => self.disagree(),
-                None => {}
             },
             Fact::HeadersEnd { stream, .. } => {
                 if let Some(exchange) = self.stream(stream) {
@@ -387,3 +395,79 @@ impl Streams {
 }
 
 const MAX_PINGS: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        exchange::Terms,
+        hooks::{ClientTrace, emit::Hooks},
+    };
+
+    fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
+        let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
+        let exchange = Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50 }));
+        wire.dispatch(&exchange, ends);
+        exchange
+    }
+
+    fn lost(exchange: &Exchange) -> bool {
+        exchange.marks().detail_lost
+    }
+
+    #[test]
+    fn streams_are_numbered_in_the_order_of_dispatch() {
+        let wire = Wire::new(Protocol::Http2);
+        let (first, second) = (dispatched(&wire, true), dispatched(&wire, false));
+        for (stream, ends) in [(1, true), (3, false)] {
+            wire.told_out(Fact::HeadersBegin { stream, ends }, None);
+        }
+        assert_eq!((first.marks().stream_id, second.marks().stream_id), (Some(1), Some(3)));
+        assert!(first.marks().touched && second.marks().touched && !lost(&first) && !lost(&second));
+        // Trailers of a request are no second head.
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true }, None);
+        assert!(!lost(&second));
+    }
+
+    #[test]
+    fn frames_that_do_not_agree_with_what_was_dispatched_void_all_detail() {
+        type Wrong = fn(&Wire, &Exchange);
+        let wrongs: [(&str, Wrong); 4] = [
+            ("a stream that nobody was given", |wire, _| {
+                wire.told_out(Fact::HeadersBegin { stream: 7, ends: true }, None)
+            }),
+            ("a head that does not end the stream", |wire, _| {
+                wire.told_out(Fact::HeadersBegin { stream: 1, ends: false }, None);
+            }),
+            ("another answer than hyper gave", |wire, exchange| {
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true }, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, status: Some(404), interim: None }, None);
+                wire.answered(exchange, StatusCode::OK);
+            }),
+            ("a head that can't be read", |wire, _| {
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true }, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, status: None, interim: None }, None);
+            }),
+        ];
+        for (name, wrong) in wrongs {
+            let wire = Wire::new(Protocol::Http2);
+            let (first, other) = (dispatched(&wire, true), dispatched(&wire, true));
+            wrong(&wire, &first);
+            let later = dispatched(&wire, true);
+            for exchange in [&first, &other, &later] {
+                assert!(lost(exchange) && exchange.marks().stream_id.is_none(), "{name}");
+            }
+            assert!(wire.record().is_some_and(|record| record.disagreed), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_hyper_refused_is_forgotten_and_the_next_ones_keep_their_numbers() {
+        let wire = Wire::new(Protocol::Http2);
+        let refused = dispatched(&wire, true);
+        wire.refused(&refused);
+        let next = dispatched(&wire, true);
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true }, None);
+        assert!(next.marks().touched && !lost(&next) && refused.is_response_over());
+    }
+}

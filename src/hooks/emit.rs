@@ -90,8 +90,14 @@ struct Owed(Option<Hooks>);
 
 impl Owed {
     fn pay(&mut self, hook: impl Fn(&dyn ClientTrace, Instant)) {
+        let now = self.0.as_ref().and_then(Hooks::now);
+        self.pay_at(now, hook);
+    }
+
+    /// For what ended a moment ago. `None`: nobody listens.
+    fn pay_at(&mut self, at: Option<Instant>, hook: impl Fn(&dyn ClientTrace, Instant)) {
         if let Some(hooks) = self.0.take()
-            && let Some(at) = hooks.now()
+            && let Some(at) = at
         {
             hooks.emit(|t| hook(t, at));
         }
@@ -207,20 +213,21 @@ pub(crate) struct Dns {
 }
 
 impl Dns {
-    pub(crate) fn done(mut self, result: Result<&[IpAddr], &Error>) {
-        self.pay(result);
+    /// `coalesced`: others got the same answer.
+    pub(crate) fn done(mut self, at: Option<Instant>, result: Result<&[IpAddr], &Error>, coalesced: bool) {
+        self.pay(at, result, coalesced);
     }
 
-    fn pay(&mut self, result: Result<&[IpAddr], &Error>) {
+    fn pay(&mut self, at: Option<Instant>, result: Result<&[IpAddr], &Error>, coalesced: bool) {
         let (addrs, error) = (result.unwrap_or_default(), result.err());
-        self.owed.pay(|t, at| t.dns_done(&DnsDoneInfo { at, addrs, error, coalesced: false }));
+        self.owed.pay_at(at, |t, at| t.dns_done(&DnsDoneInfo { at, addrs, error, coalesced }));
     }
 }
 
 impl Drop for Dns {
     fn drop(&mut self) {
-        if self.owed.0.is_some() {
-            self.pay(Err(&Error::canceled(Phase::Dns)));
+        if let Some(hooks) = &self.owed.0 {
+            self.pay(hooks.now(), Err(&Error::canceled(Phase::Dns)), false);
         }
     }
 }
@@ -234,21 +241,22 @@ pub(crate) struct Connect {
 }
 
 impl Connect {
-    pub(crate) fn done(mut self, result: Result<Option<SocketAddr>, &Error>) {
-        self.pay(result);
+    /// `at`: when the handshake ended.
+    pub(crate) fn done(mut self, at: Option<Instant>, result: Result<Option<SocketAddr>, &Error>) {
+        self.pay(at, result);
     }
 
-    fn pay(&mut self, result: Result<Option<SocketAddr>, &Error>) {
+    fn pay(&mut self, at: Option<Instant>, result: Result<Option<SocketAddr>, &Error>) {
         let (addr, attempt, error) = (self.addr, self.attempt, result.as_ref().err().copied());
         let local = result.ok().flatten();
-        self.owed.pay(|t, at| t.connect_done(&ConnectDoneInfo { at, addr, attempt, local, error }));
+        self.owed.pay_at(at, |t, at| t.connect_done(&ConnectDoneInfo { at, addr, attempt, local, error }));
     }
 }
 
 impl Drop for Connect {
     fn drop(&mut self) {
-        if self.owed.0.is_some() {
-            self.pay(Err(&Error::canceled(Phase::Connect)));
+        if let Some(hooks) = &self.owed.0 {
+            self.pay(hooks.now(), Err(&Error::canceled(Phase::Connect)));
         }
     }
 }

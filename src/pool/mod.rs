@@ -6,9 +6,11 @@
 
 mod core;
 mod key;
+mod learned;
 mod lru;
 #[cfg(test)]
 mod model;
+mod queue;
 mod terms;
 
 use std::{

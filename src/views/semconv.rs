@@ -96,6 +96,8 @@ names! {
     CONNECTION_REQUEST_NUMBER = "httptrace.connection.request_number";
     /// The HTTP/2 stream.
     HTTP2_STREAM_ID = "httptrace.http2.stream_id";
+    /// `httptrace.http2.blocked_time`: seconds in which flow control kept the body of the request back.
+    HTTP2_BLOCKED_TIME = "httptrace.http2.blocked_time";
     /// What the request waited for.
     WAIT_CAUSE = "httptrace.wait.cause";
     /// Whether the answer was shared with another lookup.

@@ -1,10 +1,13 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
+mod dialing;
 mod exchanges;
 mod failures;
+mod interim;
 mod otlp;
 mod rules;
 mod spans;
 mod stories;
+mod streams;
 mod support;
 mod support_selftest;

@@ -6,5 +6,5 @@
 mod failing;
 mod metrics;
 mod propagation;
-mod scene;
+pub(crate) mod scene;
 mod tree;

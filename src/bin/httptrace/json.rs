@@ -44,6 +44,9 @@ struct Attempt<'a> {
     events: Vec<EventEntry>,
     hooks: Vec<HookEntry>,
     request_body_bytes: u64,
+    /// HTTP/2: how long flow control kept the request's body back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_blocked_us: Option<f64>,
     response_body_bytes: u64,
     response_outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -148,6 +151,7 @@ impl<'a> From<&'a Timeline> for Attempt<'a> {
             events: timeline.events.iter().map(|event| event_entry(event.kind, us(event.at))).collect(),
             hooks: timeline.hooks.iter().map(|hook| HookEntry { name: hook.name, at_us: us(hook.at) }).collect(),
             request_body_bytes: timeline.request_body_bytes.unwrap_or(0),
+            request_blocked_us: timeline.blocked.map(micros),
             response_body_bytes: timeline.response_body_bytes,
             response_outcome: timeline.response_outcome.map(|outcome| outcome.as_str()),
             dropped_events: timeline.dropped_events,

@@ -86,6 +86,8 @@ pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Vec<KeyValue>
         }
         Phase::RequestWrite => {
             all.extend(timeline.request_body_bytes.map(|bytes| KeyValue::new(HTTP_REQUEST_BODY_SIZE, int(bytes))));
+            let blocked = timeline.blocked.filter(|blocked| !blocked.is_zero());
+            all.extend(blocked.map(|blocked| KeyValue::new(HTTP2_BLOCKED_TIME, blocked.as_secs_f64())));
         }
         Phase::ResponseRead => {
             all.push(KeyValue::new(HTTP_RESPONSE_BODY_SIZE, int(timeline.response_body_bytes)));

@@ -102,9 +102,7 @@ fn row(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Row {
 fn note(timeline: &Timeline, phase: Phase) -> String {
     match phase {
         Phase::GetConnection => timeline.wait.as_ref().and_then(|wait| wait.cause).map_or("", cause).to_owned(),
-        Phase::RequestWrite => {
-            timeline.request_body_bytes.map_or_else(String::new, |sent| format!("{} of body", bytes(sent)))
-        }
+        Phase::RequestWrite => sent(timeline),
         Phase::ResponseRead => {
             let read = format!("{} of body", bytes(timeline.response_body_bytes));
             match timeline.response_outcome {
@@ -115,6 +113,18 @@ fn note(timeline: &Timeline, phase: Phase) -> String {
         Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::ResponseWait | Phase::Request => {
             String::new()
         }
+    }
+}
+
+fn sent(timeline: &Timeline) -> String {
+    let Some(sent) = timeline.request_body_bytes else { return String::new() };
+    let body = format!("{} of body", bytes(sent));
+    match timeline.blocked.filter(|blocked| !blocked.is_zero()) {
+        Some(blocked) => {
+            let blocked = duration(u64::try_from(blocked.as_nanos()).unwrap_or(u64::MAX));
+            format!("{body}, blocked {}", blocked.trim_start())
+        }
+        None => body,
     }
 }
 

@@ -148,8 +148,48 @@ fn refused() -> Arc<Timeline> {
     script.timeline()
 }
 
+/// The first address is silent, the second one wins.
+fn raced() -> Arc<Timeline> {
+    let script = Script::new("http://localhost:8443/a");
+    let addrs = ["[::1]:8443", "127.0.0.1:8443"].map(|addr| addr.parse().expect("an address"));
+    script.recorder.get_conn(&GetConnInfo { at: script.at(3), host: "localhost", port: 8443 });
+    for (attempt, at) in [(1, 10), (2, 260)] {
+        let addr = addrs[attempt as usize - 1];
+        script.recorder.connect_start(&ConnectStartInfo { at: script.at(at), addr, attempt });
+    }
+    let lost = Error::canceled(Phase::Connect);
+    for (attempt, at, error) in [(2, 900, None), (1, 902, Some(&lost))] {
+        let addr = addrs[attempt as usize - 1];
+        let done = ConnectDoneInfo { at: script.at(at), addr, attempt, local: None, error };
+        script.recorder.connect_done(&done);
+    }
+    script.got(910, &script.connection(), ConnOutcome::New, None, 1);
+    script.answered(910);
+    script.timeline()
+}
+
 fn check(drawn: &str, golden: &str) {
     assert_eq!(drawn, golden.strip_prefix('\n').expect("a golden text begins on a new line"), "\n{drawn}");
+}
+
+#[test]
+fn addresses_that_race_are_bars_beside_each_other() {
+    check(
+        &Waterfall::from_timeline(&raced()).render(&Style::plain(100)),
+        "
+GET http://localhost:8443/a                                                                  1.72 ms
+200 OK · HTTP/1.1 · new connection #1
+
+  get-connection  █████████████████████████▉                         907 µs  own dial
+    connect       ▐████████████████████████▋                         892 µs  ✗ canceled · [::1]:8443
+    connect              ▐█████████████████▋                         640 µs  127.0.0.1:8443
+  request-write                            ▕█▏                      45.0 µs
+  response-wait                              ████████████████        555 µs
+  response-read                                              █████▋  200 µs  5 B of body
+                  ───────────────────────────────────────────▾────◂
+                  ▾ first-byte 1.51 ms  ◂ idle-return 1.72 ms (pooled)
+",
+    );
 }
 
 #[test]

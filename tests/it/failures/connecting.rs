@@ -1,6 +1,6 @@
 //! Deaths before there is a connection: in the lookup, the connect, the handshake.
 
-use std::sync::Arc;
+use std::{net::Ipv6Addr, sync::Arc};
 
 use httptrace::Client;
 
@@ -53,7 +53,7 @@ async fn a_refused_connection_dies_in_connect() {
 #[tokio::test]
 async fn every_address_that_refuses_has_its_own_connect() {
     let refusing = Refusing::new();
-    let resolver = FakeResolver::new().answer("two.test", [[127, 0, 0, 1].into(), [127, 0, 0, 1].into()]);
+    let resolver = FakeResolver::new().answer("two.test", [[127, 0, 0, 1].into(), Ipv6Addr::LOCALHOST.into()]);
     let traced = Traced::new(Client::builder().resolver(Arc::new(resolver)));
     let uri = format!("http://two.test:{}/", refusing.addr().port()).parse().expect("a URL");
     let error = traced.read(uri).await.expect_err("nobody listens");

@@ -18,14 +18,14 @@ use tokio::sync::watch;
 use crate::support::{client::Traced, spans::Spans, within};
 
 /// A client, and the provider that its spans go to.
-pub(super) struct Scene {
-    pub(super) traced: Traced,
+pub(crate) struct Scene {
+    pub(crate) traced: Traced,
     pub(super) provider: SdkTracerProvider,
     exporter: Counting,
 }
 
 impl Scene {
-    pub(super) fn new(builder: ClientBuilder) -> Self {
+    pub(crate) fn new(builder: ClientBuilder) -> Self {
         let exporter = Counting::default();
         let provider = SdkTracerProvider::builder().with_simple_exporter(exporter.clone()).build();
         let traced = Traced::new(builder.tracer_provider(&provider));
@@ -39,7 +39,7 @@ impl Scene {
     }
 
     /// What was exported, once all of these attempts are over and `spans` were ended.
-    pub(super) async fn spans(&self, attempts: usize, spans: usize) -> Spans {
+    pub(crate) async fn spans(&self, attempts: usize, spans: usize) -> Spans {
         self.traced.timelines(attempts).await;
         let mut ended = self.exporter.ended.subscribe();
         within(&format!("{spans} spans"), ended.wait_for(|ended| *ended >= spans))

@@ -4,6 +4,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `origin.rs` | a server: it plays scripts byte by byte (`script.rs`) or serves HTTP with hyper (`serve.rs`) |
+//! | `streams.rs` | an HTTP/2 origin stream by stream, with the numbers of streams |
 //! | `gate.rs` | holds one side until the test lets it go |
 //! | `client.rs` | the client under test with all that it tells |
 //! | `dns.rs` | a resolver that answers as told |
@@ -34,6 +35,7 @@ pub(crate) mod record;
 pub(crate) mod script;
 pub(crate) mod serve;
 pub(crate) mod spans;
+pub(crate) mod streams;
 pub(crate) mod timeline;
 pub(crate) mod trace;
 

@@ -192,13 +192,15 @@ pub(crate) fn unmarked(rows: &[Row], phase: &str, error_type: &str) -> Vec<Strin
     let mut faults = Vec::new();
     let mut name = phase;
     while name != Phase::Request.as_str() {
-        // Several connects may have been tried; the last one's error is the request's.
-        let Some(row) = rows.iter().rfind(|row| row.name == name) else {
+        // Several connects may have been tried; one of their errors is the request's.
+        let named: Vec<_> = rows.iter().filter(|row| row.name == name).collect();
+        let Some(row) = named.first() else {
             faults.push(format!("it died in {name}, which is not there"));
             break;
         };
-        if row.error.as_deref() != Some(error_type) {
-            faults.push(format!("{name} carries {:?}, expected {error_type:?}", row.error));
+        if !named.iter().any(|row| row.error.as_deref() == Some(error_type)) {
+            let errors: Vec<_> = named.iter().map(|row| &row.error).collect();
+            faults.push(format!("{name} carries {errors:?}, expected {error_type:?}"));
         }
         name = row.parent;
     }

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -206,6 +206,24 @@ log! {
     response_done(info: hooks::ResponseDoneInfo<'_>) => format!("{} {}", info.outcome.as_str(), failure(info.error));
     conn_closed(info: hooks::ConnClosedInfo<'_>) => format!("id={} {}", info.connection.id, info.reason.as_str());
     retry(info: hooks::RetryInfo<'_>) => format!("#{} {}", info.attempt, info.reason.as_str());
+}
+
+/// Keeps the interim responses, with their links: `103 </a> </b>`.
+#[derive(Default)]
+pub(crate) struct Hints(Mutex<Vec<String>>);
+
+impl Hints {
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().expect("no panic under the lock").clone()
+    }
+}
+
+impl ClientTrace for Hints {
+    fn got_1xx_response(&self, info: &hooks::Got1xxResponseInfo<'_>) {
+        let links = info.headers.get_all("link").iter().map(|link| link.to_str().expect("ASCII"));
+        let line = format!("{} {}", info.status.as_str(), links.collect::<Vec<_>>().join(" "));
+        self.0.lock().expect("no panic under the lock").push(line);
+    }
 }
 
 /// `pooled`, or `closed canceled`.

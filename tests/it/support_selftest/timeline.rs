@@ -48,9 +48,15 @@ fn an_error_has_to_be_on_the_phase_and_on_its_parents() {
     let mut rows = [row("get-connection", "request", 0, 5, zero), row("connect", "get-connection", 1, 5, zero)];
     rows[1].error = Some("connection_refused".to_owned());
     let faults = unmarked(&rows, "connect", "connection_refused").join();
-    assert_eq!(faults, "get-connection carries None, expected \"connection_refused\"");
+    assert_eq!(faults, "get-connection carries [None], expected \"connection_refused\"");
     rows[0].error = Some("connection_refused".to_owned());
     assert!(unmarked(&rows, "connect", "connection_refused").is_empty());
+    // Of several connects, one.
+    let other = Row { error: Some("timeout".to_owned()), ..rows[1].clone() };
+    let several = [rows[0].clone(), rows[1].clone(), other];
+    assert!(unmarked(&several, "connect", "connection_refused").is_empty());
+    let faults = unmarked(&several[..2], "connect", "timeout");
+    assert!(faults[0].starts_with("connect carries [Some(\"connection_refused\")]"), "{faults:?}");
     assert_eq!(unmarked(&rows, "tls", "timeout").join(), "it died in tls, which is not there");
     assert!(unmarked(&rows, "request", "timeout").is_empty());
 }
