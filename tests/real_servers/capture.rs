@@ -151,6 +151,8 @@ impl Capture {
         let mut tshark = Command::new(program("tshark"));
         tshark.arg("-r").arg(self.folder.join("capture.pcapng"));
         tshark.args(["-o", &format!("tls.keylog_file:{}", self.folder.join("keys").display())]);
+        // By its content: by its number, a client's port may be that of another protocol.
+        tshark.args(["-o", "tcp.try_heuristic_first:TRUE"]);
         tshark.args(["-Y", &format!("tcp.port == {port}"), "-T", "fields"]);
         for field in FIELDS {
             tshark.args(["-e", field]);
