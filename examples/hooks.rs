@@ -1,6 +1,6 @@
 //! `cargo run --example hooks`: every hook of two requests with its time; the second reuses the first's connection.
 
-use std::{sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use http_body_util::BodyExt;
 use httptrace::{Client, Error, hooks::*};
@@ -23,8 +23,8 @@ printed! {
     get_conn(i: GetConnInfo<'_>) "GetConn({:?})", format!("{}:{}", i.host, i.port);
     dns_start(i: DnsStartInfo<'_>) "DNSStart({:?})", i.host;
     dns_done(i: DnsDoneInfo<'_>) "DNSDone({:?} {})", i.addrs, why(i.error);
-    connect_start(i: ConnectStartInfo) "ConnectStart({})", i.addr;
-    connect_done(i: ConnectDoneInfo<'_>) "ConnectDone({} {})", i.addr, why(i.error);
+    connect_start(i: ConnectStartInfo) "ConnectStart({})", to(i.addr);
+    connect_done(i: ConnectDoneInfo<'_>) "ConnectDone({} {})", to(i.addr), why(i.error);
     tunnel_start(i: TunnelStartInfo<'_>) "TunnelStart({}:{})", i.host, i.port;
     tunnel_done(i: TunnelDoneInfo<'_>) "TunnelDone({:?} {})", i.status, why(i.error);
     tls_handshake_start(i: TlsHandshakeStartInfo<'_>) "TLSHandshakeStart({:?})", i.server_name;
@@ -43,6 +43,11 @@ printed! {
     put_idle_conn(i: PutIdleConnInfo) "PutIdleConn({})", i.outcome.as_str();
     retry(i: RetryInfo<'_>) "Retry({})", i.reason.as_str();
     conn_closed(i: ConnClosedInfo<'_>) "ConnClosed({})", i.reason.as_str();
+}
+
+/// A client with a connector of its own knows no address.
+fn to(addr: Option<SocketAddr>) -> String {
+    addr.map_or_else(|| "?".to_owned(), |addr| addr.to_string())
 }
 
 fn why(error: Option<&Error>) -> &str {

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
-use http::request::Parts;
+use http::{Uri, request::Parts};
 #[cfg(feature = "otel")]
 use opentelemetry::{global::ObjectSafeTracerProvider, metrics::MeterProvider};
 use rustls::{ClientConfig, pki_types::CertificateDer};
@@ -13,8 +13,8 @@ use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
-    dial::{ColdDials, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
-    error::Error,
+    dial::{ColdDials, Connector, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
+    error::{BoxError, Error},
     hooks::{ClientTrace, Stack},
     pool::Pool,
     timeline::{Report, Reporter, RequestInfo, Timeline},
@@ -39,7 +39,9 @@ pub struct ClientBuilder {
     exchange: ExchangeConfig,
     protocol: ProtocolChoice,
     trust: Trust,
+    log_tls_keys: bool,
     resolver: Arc<dyn Resolve>,
+    connector: Option<Connector>,
     cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
@@ -59,7 +61,9 @@ impl Default for ClientBuilder {
             exchange: ExchangeConfig::default(),
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
+            log_tls_keys: false,
             resolver: Arc::new(SystemResolver),
+            connector: None,
             cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
@@ -157,9 +161,80 @@ impl ClientBuilder {
         self
     }
 
+    /// Whether the secrets of every TLS connection are appended to the file that the environment variable `SSLKEYLOGFILE`
+    /// names, as Wireshark reads them. Off: who reads that file reads and forges all that is sent. Without the variable, and
+    /// with a configuration of your own (which has a `key_log`), it does nothing.
+    pub fn danger_log_tls_keys(mut self, log: bool) -> Self {
+        self.log_tls_keys = log;
+        self
+    }
+
     /// Looks up names. Default: the system's resolver. Lookups of one name at the same time are one; answers are not kept.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// Makes the byte streams itself, instead of lookup and TCP connect: a Unix socket, a tunnel, a pipe in a test. Default:
+    /// none.
+    ///
+    /// It is called once per dial with the origin, `https://example.com:443/`: scheme, host, port and the path `/`. For
+    /// `https` the client does TLS on the stream that comes back, so it must be the bare one. Each dial takes a clone of
+    /// the connector and waits until that is ready. All of it is bounded by
+    /// [`connect_timeout`](Self::connect_timeout).
+    ///
+    /// - One `connect` is told, without an address; no `dns`. A connection has neither `local` nor `peer`.
+    /// - An error is `connect_failed` (or as the [`io::Error`](std::io::Error) inside it says, `connection_refused` for
+    ///   one), a panic too; the connector's own error is the source.
+    /// - Marks are the moments at which this stream took and gave bytes. If it keeps bytes back until it is flushed, the
+    ///   marks can't see that.
+    /// - Nothing but the stream's owner can look whether it was closed while idle. The client lets the owner read before a
+    ///   connection is used again; what arrives later than that is retried like any stale connection.
+    /// - [`resolver`](Self::resolver), [`ip_version`](Self::ip_version), [`racing_delay`](Self::racing_delay),
+    ///   [`tcp_nodelay`](Self::tcp_nodelay), [`tcp_keep_alive`](Self::tcp_keep_alive) and
+    ///   [`local_address`](Self::local_address) mean nothing then.
+    ///
+    /// ```
+    /// use std::{convert::Infallible, future::{Ready, ready}, task::{Context, Poll}};
+    /// use http::Uri;
+    /// use hyper_util::rt::TokioIo;
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    ///
+    /// #[derive(Clone)]
+    /// struct InMemory;
+    /// impl tower_service::Service<Uri> for InMemory {
+    ///     type Response = TokioIo<DuplexStream>;
+    ///     type Error = Infallible;
+    ///     type Future = Ready<Result<Self::Response, Infallible>>;
+    ///
+    ///     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    ///         Poll::Ready(Ok(()))
+    ///     }
+    ///
+    ///     fn call(&mut self, _: Uri) -> Self::Future {
+    ///         let (client, mut server) = tokio::io::duplex(4096);
+    ///         tokio::spawn(async move {
+    ///             server.read(&mut [0; 4096]).await?;
+    ///             server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await
+    ///         });
+    ///         ready(Ok(TokioIo::new(client)))
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), httptrace::Error> {
+    /// let client = httptrace::Client::builder().connector(InMemory).build()?;
+    /// let response = client.get(Uri::from_static("http://in.memory/")).await?;
+    /// assert_eq!(response.status(), 204);
+    /// # Ok(()) }
+    /// ```
+    pub fn connector<S>(mut self, connector: S) -> Self
+    where
+        S: tower_service::Service<Uri> + Clone + Send + Sync + 'static,
+        S::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        self.connector = Some(Connector::new(connector));
         self
     }
 
@@ -259,6 +334,35 @@ impl ClientBuilder {
         self
     }
 
+    /// The most connections in all, those that are being made included. A request above it waits in one line with those of
+    /// all hosts; the least recently used idle connection, of whatever host, makes room. At least 1. Default: no limit.
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.pool.max_connections = Some(max.max(1));
+        self
+    }
+
+    /// The most HTTP/2 connections per host: another one is made when all streams of those that are open are in use. At
+    /// least 1. Default 1, as RFC 9113 §9.1 asks.
+    pub fn http2_max_connections_per_host(mut self, max: usize) -> Self {
+        self.pool.http2_max_connections_per_host = max.max(1);
+        self
+    }
+
+    /// Whether a request that dials takes what comes first: its dial, or a connection that another request gives back. Its
+    /// dial then goes on, and its connection serves others. Off: it waits for its own dial. Default: on, as Go and
+    /// browsers; off makes it plain which request used which dial.
+    pub fn late_binding(mut self, late: bool) -> Self {
+        self.pool.late_binding = late;
+        self
+    }
+
+    /// The most that a request may wait in the pool's queue: for another's dial, a place under a limit, an HTTP/2 stream.
+    /// Its own dial is bounded by the connect timeout. Then it fails with `timeout` in `get-connection`. Default: none.
+    pub fn pool_wait_timeout(mut self, timeout: Duration) -> Self {
+        self.pool.wait_timeout = Some(timeout);
+        self
+    }
+
     /// The age at which a connection takes no further request. Default: none.
     pub fn max_connection_lifetime(mut self, lifetime: Duration) -> Self {
         self.pool.max_lifetime = Some(lifetime);
@@ -340,9 +444,10 @@ impl ClientBuilder {
         let this = self.with_telemetry();
         #[cfg(not(feature = "otel"))]
         let this = self;
-        let Self { mut pool, dial, exchange, protocol, trust, resolver, cold_dials, .. } = this;
+        let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
+        let Self { connector, cold_dials, .. } = this;
         let Self { traces, reporters, timeline, .. } = this;
-        let tls = Tls::new(trust, protocol);
+        let tls = Tls::new(trust, protocol, log_tls_keys);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
         pool.always_shares = coalesce && protocol == ProtocolChoice::Http2PriorKnowledge;
@@ -351,8 +456,9 @@ impl ClientBuilder {
             _ => Some(Arc::new(Stack::new(traces)) as Arc<dyn ClientTrace>),
         };
         Client::from_inner(Inner {
+            wait_timeout: pool.wait_timeout,
             pool: Pool::new(pool),
-            dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), tls, protocol }),
+            dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), connector, tls, protocol }),
             exchange,
             trace,
             reporters,

@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) pool: Arc<Pool<Conn>>,
     pub(crate) dialer: Arc<Dialer>,
     pub(crate) exchange: ExchangeConfig,
+    /// The longest wait in the pool's queue.
+    pub(crate) wait_timeout: Option<Duration>,
     /// The hooks of every request.
     pub(crate) trace: Option<Arc<dyn ClientTrace>>,
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
@@ -310,8 +312,8 @@ impl Call {
     ) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
         let mut progress = dial.map(|permit| self.dial(permit));
         // Another's dial is waited for no longer than an own one would be.
-        let limit =
-            (cause == Some(WaitCause::OtherDial)).then(|| clock::now() + self.inner.dialer.config.connect_timeout);
+        let other = (cause == Some(WaitCause::OtherDial)).then_some(self.inner.dialer.config.connect_timeout);
+        let limit = [other, self.inner.wait_timeout].into_iter().flatten().min().map(|limit| clock::now() + limit);
         loop {
             let deadline = [self.deadline, limit.filter(|_| progress.is_none())].into_iter().flatten().min();
             let grant = match deadline {

@@ -14,6 +14,15 @@ pub(crate) struct PoolConfig {
     pub(crate) max_idle_per_host: usize,
     /// Connections per host, dials included. None: HTTP has its own flow control, and a hidden queue is a surprise.
     pub(crate) max_connections_per_host: Option<usize>,
+    /// Connections in all, dials included. None, as above; a limit for machines with few descriptors or ports.
+    pub(crate) max_connections: Option<usize>,
+    /// HTTP/2 connections per host. 1: one is enough for most, and RFC 9113 §9.1 asks for it.
+    pub(crate) http2_max_connections_per_host: usize,
+    /// A request that dials takes what comes first, its dial or another connection. On, as Go and browsers: it is never
+    /// slower, and the dial's connection is not lost.
+    pub(crate) late_binding: bool,
+    /// The longest wait in the queue. None: the request's own timeout bounds it.
+    pub(crate) wait_timeout: Option<Duration>,
     /// Age at which a connection takes no further request. None: it is a knob for those who balance by DNS.
     pub(crate) max_lifetime: Option<Duration>,
     /// An `https` origin may turn out to speak HTTP/2, so its first requests wait for one dial.
@@ -29,6 +38,10 @@ impl Default for PoolConfig {
             max_idle: 256,
             max_idle_per_host: usize::MAX,
             max_connections_per_host: None,
+            max_connections: None,
+            http2_max_connections_per_host: 1,
+            late_binding: true,
+            wait_timeout: None,
             max_lifetime: None,
             may_share: true,
             always_shares: false,

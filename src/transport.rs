@@ -1,11 +1,12 @@
-//! The byte stream under a connection: a TCP socket, with or without TLS.
+//! The byte stream under a connection: a TCP socket or a user's own stream, with or without TLS.
 //!
 //! A leaf that dialer and exchange share. The socket notes when it last took and gave bytes: those are the moments on the
 //! wire. What lies above it (TLS keeps records back, hyper buffers) can only say *what* those bytes were.
 
 use std::{
-    io,
+    fmt, io,
     mem::MaybeUninit,
+    net::SocketAddr,
     pin::Pin,
     sync::{Arc, Weak},
     task::{Context, Poll, ready},
@@ -20,23 +21,69 @@ use tokio_rustls::client::TlsStream;
 
 use crate::clock;
 
-/// A socket that knows when it last read and wrote.
+/// A byte stream that knows when it last read and wrote.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    tcp: Arc<TcpStream>,
+    stream: Stream,
     /// Somebody wants the moments; else no clock is read.
     watched: bool,
     last_read: Option<Instant>,
     last_write: Option<Instant>,
 }
 
+/// What the bytes go through. Boxed is only what a user brought: TCP is never called through a table.
+enum Stream {
+    Tcp(Arc<TcpStream>),
+    Own(Box<dyn OwnStream>),
+}
+
+/// A user's stream, its type erased.
+pub(crate) trait OwnStream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> OwnStream for T {}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(tcp) => tcp.fmt(f),
+            Self::Own(_) => f.write_str("Own"),
+        }
+    }
+}
+
 impl Socket {
-    pub(crate) fn new(tcp: TcpStream) -> Self {
-        Self { tcp: Arc::new(tcp), watched: false, last_read: None, last_write: None }
+    pub(crate) fn tcp(tcp: TcpStream) -> Self {
+        Self::of(Stream::Tcp(Arc::new(tcp)))
     }
 
-    pub(crate) fn tcp(&self) -> &TcpStream {
-        &self.tcp
+    pub(crate) fn own(stream: Box<dyn OwnStream>) -> Self {
+        Self::of(Stream::Own(stream))
+    }
+
+    fn of(stream: Stream) -> Self {
+        Self { stream, watched: false, last_read: None, last_write: None }
+    }
+
+    /// This end's address; a user's stream has none that is known here.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(tcp) => tcp.local_addr().ok(),
+            Stream::Own(_) => None,
+        }
+    }
+
+    /// The other end's address, likewise.
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
+        match &self.stream {
+            Stream::Tcp(tcp) => tcp.peer_addr().ok(),
+            Stream::Own(_) => None,
+        }
+    }
+
+    fn read(&mut self, bytes: usize) {
+        if self.watched && bytes > 0 {
+            self.last_read = Some(clock::now());
+        }
     }
 
     fn wrote(&mut self, result: &io::Result<usize>) {
@@ -88,14 +135,19 @@ impl Transport {
 
     /// A way to look at the socket from outside, which does not keep it open.
     pub(crate) fn probe(&self) -> Probe {
-        Probe { tcp: Arc::downgrade(&self.socket().tcp), encrypted: matches!(self, Self::Tls(_)) }
+        let tcp = match &self.socket().stream {
+            Stream::Tcp(tcp) => Some(Arc::downgrade(tcp)),
+            Stream::Own(_) => None,
+        };
+        Probe { tcp, encrypted: matches!(self, Self::Tls(_)) }
     }
 }
 
 /// Looks whether anything waits on a socket, without taking it.
 #[derive(Debug, Clone)]
 pub(crate) struct Probe {
-    tcp: Weak<TcpStream>,
+    /// `None`: a user's stream, which can only be read by its owner.
+    tcp: Option<Weak<TcpStream>>,
     pub(crate) encrypted: bool,
 }
 
@@ -106,12 +158,15 @@ pub(crate) enum Waiting {
     Bytes,
     /// The peer has closed it, or it is broken.
     End,
+    /// There is no kernel's socket to ask.
+    Unknown,
 }
 
 impl Probe {
     /// One non-blocking peek. It asks the kernel, not the reactor, which may not have run since the peer's FIN came.
     pub(crate) fn look(&self) -> Waiting {
-        let Some(tcp) = self.tcp.upgrade() else { return Waiting::End };
+        let Some(tcp) = &self.tcp else { return Waiting::Unknown };
+        let Some(tcp) = tcp.upgrade() else { return Waiting::End };
         match socket2::SockRef::from(&*tcp).peek(&mut [MaybeUninit::uninit()]) {
             Ok(0) => Waiting::End,
             Ok(_) => Waiting::Bytes,
@@ -123,35 +178,50 @@ impl Probe {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read_buf(buf) {
-                Ok(read) => {
-                    if self.watched && read > 0 {
-                        self.last_read = Some(clock::now());
-                    }
-                    return Poll::Ready(Ok(()));
-                }
-                // The readiness was stale; it is cleared now, so this ends.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+        let before = buf.filled().len();
+        match &mut self.stream {
+            Stream::Tcp(tcp) => ready!(read_tcp(tcp, cx, buf))?,
+            Stream::Own(stream) => ready!(Pin::new(&mut **stream).poll_read(cx, buf))?,
+        }
+        let bytes = buf.filled().len() - before;
+        self.read(bytes);
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn read_tcp(tcp: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    loop {
+        ready!(tcp.poll_read_ready(cx))?;
+        match tcp.try_read_buf(buf) {
+            // The readiness was stale; it is cleared now, so this ends.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result.map(drop)),
+        }
+    }
+}
+
+fn write_tcp(
+    tcp: &TcpStream,
+    cx: &mut Context<'_>,
+    write: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        match write(tcp) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
         }
     }
 }
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_write(buf) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    self.wrote(&result);
-                    return Poll::Ready(result);
-                }
-            }
-        }
+        let result = ready!(match &mut self.stream {
+            Stream::Tcp(tcp) => write_tcp(tcp, cx, |tcp| tcp.try_write(buf)),
+            Stream::Own(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+        });
+        self.wrote(&result);
+        Poll::Ready(result)
     }
 
     fn poll_write_vectored(
@@ -159,32 +229,37 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.tcp.poll_write_ready(cx))?;
-            match self.tcp.try_write_vectored(bufs) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => {
-                    self.wrote(&result);
-                    return Poll::Ready(result);
-                }
-            }
-        }
+        let result = ready!(match &mut self.stream {
+            Stream::Tcp(tcp) => write_tcp(tcp, cx, |tcp| tcp.try_write_vectored(bufs)),
+            Stream::Own(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
+        });
+        self.wrote(&result);
+        Poll::Ready(result)
     }
 
     fn is_write_vectored(&self) -> bool {
-        true
+        match &self.stream {
+            Stream::Tcp(_) => true,
+            Stream::Own(stream) => stream.is_write_vectored(),
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(_) => Poll::Ready(Ok(())),
+            Stream::Own(stream) => Pin::new(&mut **stream).poll_flush(cx),
+        }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(match socket2::SockRef::from(&*self.tcp).shutdown(std::net::Shutdown::Write) {
-            // The peer was faster.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
-            result => result,
-        })
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.stream {
+            Stream::Tcp(tcp) => Poll::Ready(match socket2::SockRef::from(&**tcp).shutdown(std::net::Shutdown::Write) {
+                // The peer was faster.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
+                result => result,
+            }),
+            Stream::Own(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+        }
     }
 }
 

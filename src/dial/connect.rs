@@ -36,7 +36,7 @@ pub(super) async fn first_of(
 ) -> Result<Socket, Error> {
     let connect = |addr| connect(addr, config);
     let local = |stream: &TcpStream| stream.local_addr().ok();
-    first_connected(addrs, config.racing_delay, deadline, hooks, connect, local).await.map(Socket::new)
+    first_connected(addrs, config.racing_delay, deadline, hooks, connect, local).await.map(Socket::tcp)
 }
 
 async fn first_connected<T, F: Future<Output = io::Result<T>>>(
@@ -154,14 +154,15 @@ mod tests {
 
     impl ClientTrace for Log {
         fn connect_start(&self, info: &ConnectStartInfo) {
-            let told = Told { number: info.attempt, addr: info.addr, start: self.ms(info.at), dones: Vec::new() };
+            let addr = info.addr.expect("an address");
+            let told = Told { number: info.attempt, addr, start: self.ms(info.at), dones: Vec::new() };
             self.told.lock().expect("no panic").push(told);
         }
 
         fn connect_done(&self, info: &ConnectDoneInfo<'_>) {
             let mut told = self.told.lock().expect("no panic");
             let of = told.iter_mut().find(|told| told.number == info.attempt).expect("a done has its start");
-            assert_eq!(of.addr, info.addr);
+            assert_eq!(Some(of.addr), info.addr);
             assert_eq!(info.local.is_some(), info.error.is_none());
             of.dones.push((self.ms(info.at), info.error.map_or("connected", Error::error_type)));
         }

@@ -1,9 +1,11 @@
 //! The dialer: from an origin to a byte stream that is ready for HTTP.
 //!
-//! `lookups` (of `resolve`, shared) → `connect` (the addresses in a `race`) → `tls`. Each step calls its pair of hooks, and
-//! all end within one deadline. The dialer knows nothing of pools, requests or spans.
+//! `lookups` (of `resolve`, shared) → `connect` (the addresses in a `race`) → `tls`; a user's `connector` takes the place of
+//! the first two. Each step calls its pair of hooks, and all end within one deadline. The dialer knows nothing of pools,
+//! requests or spans.
 
 mod connect;
+mod connector;
 mod lookups;
 mod race;
 mod resolve;
@@ -18,6 +20,7 @@ use std::{
     time::Instant,
 };
 
+pub(crate) use self::connector::Connector;
 pub use self::resolve::{Resolve, ResolveError, Resolving, SystemResolver};
 pub(crate) use self::{
     lookups::Lookups,
@@ -38,6 +41,8 @@ use crate::{
 pub(crate) struct Dialer {
     pub(crate) config: DialConfig,
     pub(crate) lookups: Lookups,
+    /// A user's own way to a byte stream: then there is no lookup and no TCP.
+    pub(crate) connector: Option<Connector>,
     pub(crate) tls: Tls,
     pub(crate) protocol: ProtocolChoice,
 }
@@ -92,11 +97,19 @@ impl Dialer {
     /// Dropped, it closes what is open; each open step is told as `canceled`.
     pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
         let deadline = clock::now() + self.config.connect_timeout;
-        progress.enter(Phase::Dns);
-        let addrs = self.addresses(target, deadline, hooks).await?;
-        progress.enter(Phase::Connect);
-        let socket = connect::first_of(&addrs, &self.config, deadline, hooks).await?;
-        let (local, peer) = (socket.tcp().local_addr().ok(), socket.tcp().peer_addr().ok());
+        let socket = match &self.connector {
+            Some(connector) => {
+                progress.enter(Phase::Connect);
+                connector.connect(target, deadline, hooks).await?
+            }
+            None => {
+                progress.enter(Phase::Dns);
+                let addrs = self.addresses(target, deadline, hooks).await?;
+                progress.enter(Phase::Connect);
+                connect::first_of(&addrs, &self.config, deadline, hooks).await?
+            }
+        };
+        let (local, peer) = (socket.local(), socket.peer());
         if !target.https {
             let protocol = match self.protocol {
                 ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,

@@ -84,7 +84,11 @@ impl Driver {
             }
         };
         if let Poll::Ready(result) = result {
-            return Poll::Ready(failure::end_reason(&result));
+            return Poll::Ready(match result {
+                // It ended as it had said that it would.
+                Ok(()) if self.draining => CloseReason::GoAway,
+                result => failure::end_reason(&result),
+            });
         }
         let ending = self.take_back(cx);
         self.watch_expiry(cx);
@@ -197,7 +201,9 @@ impl Driver {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let reason = self.shared.closing(reason);
+        // A peer that goes after its GOAWAY went for that reason.
+        let said_so = self.shared.wire.goaway().is_some() && reason == CloseReason::PeerClosed;
+        let reason = self.shared.closing(if said_so { CloseReason::GoAway } else { reason });
         let returning = {
             let mut desk = self.shared.desk();
             desk.ended = true;
@@ -211,8 +217,10 @@ impl Driver {
         self.shared.home().closed();
         if let Some(at) = self.hooks.now() {
             let (connection, requests) = (&self.shared.info, self.shared.requests());
-            let by_peer = self.shared.wire.is_ended_by_peer();
+            let wire = &self.shared.wire;
+            let by_peer = wire.is_ended_by_peer() || wire.goaway().is_some();
             let initiator = if by_peer { CloseInitiator::Server } else { CloseInitiator::Client };
+            let initiator = self.shared.desk().asked_by.unwrap_or(initiator);
             let http2 = self.shared.wire.record();
             let http2 = http2.as_ref();
             self.hooks.emit(|t| {

@@ -27,6 +27,8 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
     if let Some(h2) = find::<h2::Error>(error) {
         return match h2.get_io() {
+            // h2's word for an end of the connection that it did not expect.
+            Some(io) if first_byte && io.kind() == io::ErrorKind::BrokenPipe => Kind::BodyIncomplete,
             Some(io) => of_io(io, phase),
             None if h2.is_go_away() && h2.is_remote() => Kind::Http2GoAway,
             None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,
@@ -118,8 +120,8 @@ pub(super) fn refused(
     if h2.is_some_and(|h2| h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)) {
         return Some(crate::hooks::RetryReason::RefusedStream);
     }
-    match (goaway, exchange.marks().stream_id) {
-        (Some(last), Some(stream)) if stream > last => Some(crate::hooks::RetryReason::GoAway),
-        _ => None,
-    }
+    let (last, marks) = (goaway?, exchange.marks());
+    // Above the last stream, or without one: it was still on its way to the wire when the server closed.
+    let above = marks.stream_id.map_or(!marks.dispatched, |stream| stream > last);
+    above.then_some(crate::hooks::RetryReason::GoAway)
 }

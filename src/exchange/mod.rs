@@ -46,7 +46,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol},
     error::{Error, Kind},
     hooks::{
-        CloseReason, IdleReturn, RetryReason,
+        CloseInitiator, CloseReason, IdleReturn, RetryReason,
         emit::{self, Hooks},
     },
     phase::Phase,
@@ -96,6 +96,8 @@ struct Desk {
     ended: bool,
     /// Why the connection closes: the first reason stands.
     reason: Option<CloseReason>,
+    /// Who asked for the end, in the request or in the response.
+    asked_by: Option<CloseInitiator>,
     /// Nobody will use it again.
     over: Option<Over>,
     /// HTTP/2: requests that were answered before their upload ended, and until when they may end it.
@@ -260,7 +262,7 @@ impl Conn {
     }
 
     /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
-    /// TLS may be a ticket, so the driver gets its turn to read them.
+    /// TLS may be a ticket, so the driver gets its turn to read them; so it does on a user's stream, which only it can read.
     pub(crate) async fn is_fresh(&self) -> Result<(), CloseReason> {
         let Self::Http1 { shared, .. } = self else { return Ok(()) };
         let mut looks = 0;
@@ -269,6 +271,8 @@ impl Conn {
                 _ if shared.wire.is_surplus() => return Err(CloseReason::SurplusBytes),
                 _ if looks > 0 && !self.is_open() => return Err(CloseReason::PeerClosed),
                 Waiting::Nothing => return Ok(()),
+                Waiting::Unknown if looks > 0 => return Ok(()),
+                Waiting::Unknown => tokio::task::yield_now().await,
                 Waiting::End => return Err(CloseReason::PeerClosed),
                 Waiting::Bytes if !shared.probe.encrypted || looks == MAX_LOOKS => {
                     return Err(CloseReason::SurplusBytes);
@@ -343,6 +347,8 @@ pub(crate) async fn send(
                 if let Some(reason) = ending.close {
                     // Said now: the peer may close before the body is read.
                     shared.closing(reason);
+                    let by_us = asked_to_close || reason == CloseReason::Upgraded;
+                    shared.desk().asked_by = Some(if by_us { CloseInitiator::Client } else { CloseInitiator::Server });
                 }
                 if exchange.is_watched() && !ending.bodiless && body::runs_until_close(response.headers()) {
                     exchange.runs_until_close();

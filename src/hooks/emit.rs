@@ -70,7 +70,9 @@ impl Hooks {
         Dns { owed: Owed(Some(self.clone())) }
     }
 
-    pub(crate) fn connect(&self, addr: SocketAddr, attempt: u32) -> Connect {
+    /// `addr`: absent where a user's connector connects.
+    pub(crate) fn connect(&self, addr: impl Into<Option<SocketAddr>>, attempt: u32) -> Connect {
+        let addr = addr.into();
         if let Some(at) = self.now() {
             self.emit(|t| t.connect_start(&ConnectStartInfo { at, addr, attempt }));
         }
@@ -236,7 +238,7 @@ impl Drop for Dns {
 #[must_use]
 pub(crate) struct Connect {
     owed: Owed,
-    addr: SocketAddr,
+    addr: Option<SocketAddr>,
     attempt: u32,
 }
 

@@ -72,20 +72,20 @@ infos! {
         /// Whether the answer was shared with another lookup of the same name.
         coalesced: bool,
     }
-    /// A TCP connect to one address begins.
+    /// A connect to one address begins, or the client's own connector.
     ConnectStartInfo {
-        /// The address.
-        addr: SocketAddr,
+        /// The address; absent with a connector, which knows alone where it connects to.
+        addr: Option<SocketAddr>,
         /// Which address of this dial it is, from 1.
         attempt: u32,
     }
-    /// A TCP connect to one address ended.
+    /// That connect ended.
     ConnectDoneInfo<'a> {
-        /// The address.
-        addr: SocketAddr,
+        /// The address; absent with a connector.
+        addr: Option<SocketAddr>,
         /// Which address of this dial it is, from 1.
         attempt: u32,
-        /// This end's address; absent if the connect failed.
+        /// This end's address; absent if the connect failed, and with a connector.
         local: Option<SocketAddr>,
         /// Why it failed; `canceled` if another address won.
         error: Option<&'a Error>,
@@ -310,9 +310,9 @@ names! {
     }
     /// Who ended a connection.
     CloseInitiator {
-        /// This end: it closed while the peer's side was still open.
+        /// This end: it asked for the close, or closed while the peer's side was still open.
         Client = "client",
-        /// The peer: it closed, reset, or broke off first.
+        /// The peer: it asked for the close, said GOAWAY, or closed, reset or broke off first.
         Server = "server",
     }
     /// Why a request is tried again.

@@ -92,7 +92,7 @@ pub trait ClientTrace: Send + Sync {
     #[doc(alias = "DNSDone")]
     fn dns_done(&self, info: &DnsDoneInfo<'_>) {}
 
-    /// **When** a TCP connect to one address begins.
+    /// **When** a TCP connect to one address begins, or the client's own connector is called.
     #[doc(alias = "ConnectStart")]
     fn connect_start(&self, info: &ConnectStartInfo) {}
 

@@ -32,53 +32,53 @@ use crate::{
 };
 
 pub(crate) struct Core<C, W> {
-    config: PoolConfig,
-    keys: HashMap<PoolKey, usize>,
-    hosts: Slab<Host<W>>,
-    slots: Slab<Slot<C>>,
+    pub(super) config: PoolConfig,
+    pub(super) keys: HashMap<PoolKey, usize>,
+    pub(super) hosts: Slab<Host<W>>,
+    pub(super) slots: Slab<Slot<C>>,
     /// Idle connections in the order in which they became idle: the first is the least recently used.
-    idle: Lru,
+    pub(super) idle: Lru,
     /// Of hosts that are forgotten otherwise.
-    http1_origins: Http1Origins,
-    serial: u64,
-    closed: bool,
+    pub(super) http1_origins: Http1Origins,
+    pub(super) serial: u64,
+    pub(super) closed: bool,
 }
 
-struct Host<W> {
-    key: PoolKey,
+pub(super) struct Host<W> {
+    pub(super) key: PoolKey,
     /// Idle HTTP/1 connections, the most recently used last.
-    idle: Vec<usize>,
+    pub(super) idle: Vec<usize>,
     /// HTTP/2 connections that take streams.
-    shared: Vec<usize>,
-    waiters: BTreeMap<u64, W>,
+    pub(super) shared: Vec<usize>,
+    pub(super) waiters: BTreeMap<u64, W>,
     /// Waiters without a dial of their own, in their order.
-    undialed: BTreeSet<u64>,
-    dialing: usize,
-    open: usize,
+    pub(super) undialed: BTreeSet<u64>,
+    pub(super) dialing: usize,
+    pub(super) open: usize,
     /// HTTP/1 connections whose response is over, and which will be ready in a moment.
-    returning: usize,
-    learned: Option<(Protocol, Instant)>,
+    pub(super) returning: usize,
+    pub(super) learned: Option<(Protocol, Instant)>,
 }
 
-struct Slot<C> {
-    serial: u64,
-    host: usize,
+pub(super) struct Slot<C> {
+    pub(super) serial: u64,
+    pub(super) host: usize,
     /// `None` while an HTTP/1 connection is on loan.
-    conn: Option<C>,
+    pub(super) conn: Option<C>,
     /// Streams in use, and how many there may be; `None`: one request at a time.
-    streams: Option<(usize, usize)>,
+    pub(super) streams: Option<(usize, usize)>,
     /// Since when it is idle.
-    idle: Option<Instant>,
-    opened: Instant,
+    pub(super) idle: Option<Instant>,
+    pub(super) opened: Instant,
     /// Requests that it was handed out for.
-    uses: u64,
+    pub(super) uses: u64,
     /// Its response is over, and it will be ready in a moment.
-    returning: bool,
-    /// The peer takes no more streams.
-    draining: bool,
+    pub(super) returning: bool,
+    /// It takes no more requests, for this reason.
+    pub(super) draining: Option<CloseReason>,
 }
 
-type Effects<C, W> = Vec<Effect<C, W>>;
+pub(super) type Effects<C, W> = Vec<Effect<C, W>>;
 
 impl<C: Poolable, W: Clone> Core<C, W> {
     pub(crate) fn new(config: PoolConfig) -> Self {
@@ -94,7 +94,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// A connection, or a place in the queue. `fresh`: idle HTTP/1 connections are passed over, since another one has just proved stale. `waiter` is made only if one must wait.
+    /// A connection, or a place in the queue. `fresh`: idle HTTP/1 connections are passed over, since another one has just
+    /// proved stale. `waiter` is made only if one must wait.
     pub(crate) fn checkout(
         &mut self,
         key: &PoolKey,
@@ -104,6 +105,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         effects: &mut Effects<C, W>,
     ) -> Checkout<C> {
         let host = self.host(key);
+        self.retire_the_old(host, now, effects);
         if let Some(lease) = self.free_stream(host, now) {
             return Checkout::Ready(lease);
         }
@@ -124,6 +126,9 @@ impl<C: Poolable, W: Clone> Core<C, W> {
                 (false, cause)
             }
         };
+        if cause == Some(WaitCause::PoolLimit) {
+            self.make_room(effects);
+        }
         Checkout::Wait { ticket: Ticket { host, serial }, dial, cause }
     }
 
@@ -166,12 +171,12 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             opened: now,
             uses: 0,
             returning: false,
-            draining: false,
+            draining: None,
         });
         let slot = SlotId { index, serial };
         let conn = conn(slot);
         if self.closed {
-            self.slots[index].draining = true;
+            self.slots[index].draining = Some(CloseReason::PoolClosed);
             effects.push(Effect::Close(conn, CloseReason::PoolClosed));
             return IdleReturn::Closed(CloseReason::PoolClosed);
         }
@@ -294,7 +299,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if self.is_current(slot) {
             let host = self.slots[slot.index].host;
             self.withdraw(slot.index);
-            self.slots[slot.index].draining = true;
+            self.slots[slot.index].draining.get_or_insert(CloseReason::GoAway);
             self.pump(host, now, effects);
         }
     }
@@ -330,6 +335,11 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if let Some(reason) = over {
             self.evict(slot.index, reason, effects);
             return None;
+        }
+        if dies.is_some_and(|at| at <= now) {
+            let host = entry.host;
+            self.retire(slot.index);
+            self.pump(host, now, effects);
         }
         // In use: it can't become idle for a whole timeout before this.
         let idle_at = expires.or(self.config.idle_timeout.map(|timeout| now + timeout));
@@ -386,35 +396,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.slots.get(slot.index).is_some_and(|entry| entry.serial == slot.serial)
     }
 
-    /// Whether the `undialed`th waiter without a dial may dial now, or what is to be waited for instead.
-    fn may_dial(&self, index: usize, undialed: usize, now: Instant) -> Result<(), Option<WaitCause>> {
-        let host = &self.hosts[index];
-        if !host.shared.is_empty() {
-            return Err(Some(WaitCause::Http2Streams));
-        }
-        if host.returning >= undialed {
-            // hyper needs a moment between a body's last byte and its readiness: shorter than any dial.
-            return Err(None);
-        }
-        if host.dialing > 0 && self.coalesces(index, now) {
-            return Err(Some(WaitCause::OtherDial));
-        }
-        match self.config.max_connections_per_host {
-            Some(max) if host.open + host.dialing >= max => Err(Some(WaitCause::HostLimit)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Whether one dial may serve all who wait.
-    fn coalesces(&self, host: usize, now: Instant) -> bool {
-        let host = &self.hosts[host];
-        let remembered = |at| now.saturating_duration_since(at) < REMEMBER_PROTOCOL;
-        let is_http1 = matches!(host.learned, Some((Protocol::Http1, at)) if remembered(at));
-        self.config.always_shares || (host.key.https && self.config.may_share && !is_http1)
-    }
-
     /// A stream of an HTTP/2 connection that has room.
-    fn free_stream(&mut self, host: usize, now: Instant) -> Option<Lease<C>> {
+    pub(super) fn free_stream(&mut self, host: usize, now: Instant) -> Option<Lease<C>> {
         let free = |slots: &Slab<Slot<C>>, index: usize| {
             let slot = &slots[index];
             let open = slot.conn.as_ref().is_some_and(Poolable::is_open);
@@ -450,7 +433,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         None
     }
 
-    fn too_old(&self, slot: &Slot<C>, now: Instant) -> bool {
+    pub(super) fn too_old(&self, slot: &Slot<C>, now: Instant) -> bool {
         self.config.max_lifetime.is_some_and(|life| now.saturating_duration_since(slot.opened) >= life)
     }
 
@@ -507,9 +490,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             effects.push(Effect::Close(conn, reason));
             return IdleReturn::Closed(reason);
         }
-        let entry = &mut self.hosts[host];
-        if let Some((serial, waiter)) = entry.waiters.pop_first() {
-            entry.undialed.remove(&serial);
+        if let Some(waiter) = self.next_waiter(host) {
             effects.push(Effect::Serve(waiter, self.lend(index, conn, ConnOutcome::HandedOver, None)));
             return IdleReturn::HandedOver;
         }
@@ -521,8 +502,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     fn rest(&mut self, index: usize, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
         let slot = &self.slots[index];
         let host = slot.host;
-        let refused = if slot.draining {
-            Some(CloseReason::GoAway)
+        let refused = if let Some(reason) = slot.draining {
+            Some(reason)
         } else if self.closed {
             Some(CloseReason::PoolClosed)
         } else if self.too_old(slot, now) {
@@ -531,6 +512,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             Some(CloseReason::KeepAliveDisabled)
         } else if slot.streams.is_none() && self.hosts[host].idle.len() >= self.config.max_idle_per_host {
             Some(CloseReason::HostPoolFull)
+        } else if self.others_are_short(now) {
+            Some(CloseReason::PoolFull)
         } else {
             None
         };
@@ -553,7 +536,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     }
 
     /// Takes a connection out of everything that hands it out. Its place stays until `closed`.
-    fn withdraw(&mut self, index: usize) {
+    pub(super) fn withdraw(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         let host = &mut self.hosts[slot.host];
         if slot.idle.take().is_some() {
@@ -564,44 +547,18 @@ impl<C: Poolable, W: Clone> Core<C, W> {
                 host.idle.remove(at);
             }
         }
-        if slot.streams.is_some() && !slot.draining {
+        if slot.streams.is_some() && slot.draining.is_none() {
             host.shared.retain(|other| *other != index);
         }
     }
 
     /// Withdraws a connection that no request is using, and has it closed.
-    fn evict(&mut self, index: usize, reason: CloseReason, effects: &mut Effects<C, W>) {
+    pub(super) fn evict(&mut self, index: usize, reason: CloseReason, effects: &mut Effects<C, W>) {
         self.withdraw(index);
-        self.slots[index].draining = true;
+        self.slots[index].draining.get_or_insert(reason);
         if let Some(conn) = self.slots[index].conn.take() {
             effects.push(Effect::Close(conn, reason));
         }
-    }
-
-    /// Serves waiters with streams that are free, then lets those dial who may. Whether any was served.
-    fn pump(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> bool {
-        let mut served = false;
-        while self.hosts.get(host).is_some_and(|entry| !entry.waiters.is_empty()) {
-            let Some(lease) = self.free_stream(host, now) else { break };
-            let entry = &mut self.hosts[host];
-            if let Some((serial, waiter)) = entry.waiters.pop_first() {
-                entry.undialed.remove(&serial);
-                served = true;
-                effects.push(Effect::Serve(waiter, lease));
-            }
-        }
-        while let Some(undialed @ 1..) = self.hosts.get(host).map(|entry| entry.undialed.len())
-            && self.may_dial(host, undialed, now).is_ok()
-        {
-            let entry = &mut self.hosts[host];
-            let Some(serial) = entry.undialed.pop_first() else { break };
-            // Its dial is told to its own waiter, which stays in the queue.
-            if let Some(waiter) = entry.waiters.get(&serial) {
-                entry.dialing += 1;
-                effects.push(Effect::Dial(waiter.clone(), Ticket { host, serial }));
-            }
-        }
-        served
     }
 
     /// Hosts that nobody uses are forgotten, so that the pool does not grow with every host ever seen; all but their
@@ -614,43 +571,6 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             if let (Some((Protocol::Http1, at)), true) = (entry.learned, entry.key.https && self.config.may_share) {
                 self.http1_origins.keep(&entry.key, at);
             }
-        }
-    }
-}
-
-/// How long an origin's HTTP/1.1 is remembered: until then its cold requests dial at once.
-const REMEMBER_PROTOCOL: Duration = Duration::from_secs(600);
-
-#[cfg(test)]
-impl<C: Poolable, W: Clone> Core<C, W> {
-    pub(super) fn idle_count(&self) -> usize {
-        self.idle.len()
-    }
-
-    /// What its own books must say.
-    pub(super) fn check(&self) {
-        for (index, slot) in &self.slots {
-            if slot.idle.is_some() {
-                assert!(self.idle.iter().any(|other| other == index), "an idle connection is in the order");
-                assert!(slot.conn.is_some(), "what is idle is here");
-            }
-        }
-        for (_, host) in &self.hosts {
-            assert!(host.undialed.iter().all(|serial| host.waiters.contains_key(serial)));
-            assert!(host.idle.iter().all(|index| self.slots[*index].idle.is_some()), "the stack holds idle ones only");
-            assert!(host.idle.len() <= self.config.max_idle_per_host);
-            let room = host.shared.iter().any(|index| {
-                let slot = &self.slots[*index];
-                slot.conn.as_ref().is_some_and(Poolable::is_open) && slot.streams.is_some_and(|(used, max)| used < max)
-            });
-            assert!(host.waiters.is_empty() || !room, "a waiter beside a free stream");
-            let open = host.open + host.dialing;
-            assert!(self.config.max_connections_per_host.is_none_or(|max| open <= max), "more than the cap");
-            assert!(host.open > 0 || host.dialing > 0 || host.waiters.is_empty(), "nobody will serve these");
-        }
-        for (index, host) in self.keys.values().map(|index| (index, &self.hosts[*index])) {
-            let open = self.slots.iter().filter(|(_, slot)| slot.host == *index).count();
-            assert_eq!(open, host.open, "every open connection is counted once");
         }
     }
 }

@@ -10,6 +10,7 @@ mod learned;
 mod lru;
 #[cfg(test)]
 mod model;
+mod queue;
 mod terms;
 
 use std::{

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::PoolConfig,
     error::{Error, Kind},
-    hooks::{CloseReason, ConnOutcome, IdleReturn},
+    hooks::{CloseReason, ConnOutcome, IdleReturn, WaitCause},
     phase::Phase,
 };
 
@@ -101,6 +101,8 @@ struct Model {
     loans: Vec<usize>,
     next_waiter: usize,
     done: BTreeSet<usize>,
+    /// Connections whose end was told.
+    gone: BTreeSet<usize>,
 }
 
 impl Model {
@@ -117,6 +119,7 @@ impl Model {
             loans: Vec::new(),
             next_waiter: 0,
             done: BTreeSet::new(),
+            gone: BTreeSet::new(),
         }
     }
 
@@ -145,7 +148,11 @@ impl Model {
                     if lease.outcome != ConnOutcome::New {
                         let before = last_served.insert(host, waiter);
                         assert!(before.is_none_or(|before| before < waiter), "out of order");
-                        let first = self.waiting.iter().find(|(_, (other, _))| *other == host);
+                        let dials = |waiter: usize| self.dials.iter().any(|(_, _, other)| *other == waiter);
+                        let late = self.config.late_binding;
+                        assert!(late || !dials(waiter), "who dials waits for its own");
+                        let first =
+                            self.waiting.iter().find(|(first, (other, _))| *other == host && (late || !dials(**first)));
                         assert!(first.is_none_or(|(first, _)| *first > waiter), "an earlier waiter was passed over");
                     }
                     self.lend(&lease, host);
@@ -153,6 +160,9 @@ impl Model {
                 Effect::Dial(waiter, ticket) => {
                     let (host, own) = self.waiting[&waiter];
                     assert_eq!(own, ticket);
+                    let dials = |waiter: usize| self.dials.iter().any(|(_, _, other)| *other == waiter);
+                    let first = self.waiting.iter().find(|(first, (other, _))| *other == host && !dials(**first));
+                    assert_eq!(first.map(|(first, _)| *first), Some(waiter), "an earlier one may dial first");
                     self.dials.push((ticket, host, waiter));
                 }
                 Effect::Fail(waiter, _) => {
@@ -178,7 +188,8 @@ impl Model {
                 let key = self.keys[host].clone();
                 match self.core.checkout(&key, now, fresh, || waiter, &mut effects) {
                     Checkout::Ready(lease) => self.lend(&lease, host),
-                    Checkout::Wait { ticket, dial, .. } => {
+                    Checkout::Wait { ticket, dial, cause } => {
+                        self.check_cause(host, dial, cause);
                         self.waiting.insert(waiter, (host, ticket));
                         if dial {
                             self.dials.push((ticket, host, waiter));
@@ -219,6 +230,7 @@ impl Model {
                 if let Some(known) = self.conns.get_mut(which) {
                     known.conn.open.set(false);
                     known.closing = true;
+                    self.gone.insert(which);
                     self.core.closed(known.slot, now, &mut effects);
                 }
             }
@@ -286,13 +298,34 @@ impl Model {
         }
     }
 
+    /// What a request is told that it waits for is so.
+    fn check_cause(&self, host: usize, dial: bool, cause: Option<WaitCause>) {
+        let dialing = self.dials.iter().filter(|(_, other, _)| *other == host).count();
+        let of_host = self.conns.iter().filter(|known| known.host == host);
+        let open = of_host.clone().filter(|known| !self.gone.contains(&known.conn.id)).count();
+        let all = self.conns.len() - self.gone.len() + self.dials.len();
+        let holds = match cause {
+            Some(WaitCause::Dial) => dial,
+            Some(WaitCause::OtherDial) => dialing > 0,
+            Some(WaitCause::HostLimit) => self.config.max_connections_per_host.is_some_and(|max| open + dialing >= max),
+            Some(WaitCause::PoolLimit) => self.config.max_connections.is_some_and(|max| all >= max),
+            Some(WaitCause::Http2Streams) => of_host.clone().any(|known| known.conn.http2 && !known.closing),
+            // It may have been given up meanwhile, as its driver will tell.
+            None => of_host.clone().any(|known| !known.conn.http2 && !self.gone.contains(&known.conn.id)),
+        };
+        assert!(holds && dial == (cause == Some(WaitCause::Dial)), "waits for {cause:?}, dial {dial}");
+    }
+
     fn check(&self) {
+        let all = self.conns.len() - self.gone.len() + self.dials.len();
+        assert!(self.config.max_connections.is_none_or(|max| all <= max), "more connections in all than allowed");
         for host in 0..self.keys.len() {
             let waiters = self.waiting.values().filter(|(other, _)| *other == host).count();
             let dialing = self.dials.iter().filter(|(_, other, _)| *other == host).count();
             let open = self.conns.iter().filter(|known| known.host == host && !known.closing).count();
             let gone = self.conns.iter().filter(|known| known.host == host && known.closing).count();
-            assert!(waiters == 0 || dialing + open + gone > 0, "nobody will ever serve these waiters");
+            let full = self.config.max_connections.is_some_and(|max| all >= max);
+            assert!(waiters == 0 || dialing + open + gone > 0 || full, "nobody will ever serve these waiters");
             if let Some(max) = self.config.max_connections_per_host {
                 // Those that are closing still hold their place until their driver tells the end.
                 assert!(open + dialing <= max, "more connections than allowed");
@@ -304,17 +337,24 @@ impl Model {
 }
 
 fn config() -> impl Strategy<Value = PoolConfig> {
-    (prop::option::of(1_usize..4), 0_usize..5, 0_usize..4, any::<bool>(), prop::option::of(20_u64..60)).prop_map(
-        |(max_connections_per_host, max_idle, max_idle_per_host, may_share, life)| PoolConfig {
+    let limits = (prop::option::of(1_usize..4), prop::option::of(1_usize..6), 1_usize..4);
+    let idle = (0_usize..5, 0_usize..4, prop::option::of(20_u64..60));
+    (limits, idle, any::<bool>(), any::<bool>()).prop_map(|(limits, idle, may_share, late_binding)| {
+        let (max_connections_per_host, max_connections, http2_max_connections_per_host) = limits;
+        let (max_idle, max_idle_per_host, life) = idle;
+        PoolConfig {
             idle_timeout: Some(Duration::from_secs(30)),
             max_idle,
             max_idle_per_host,
             max_connections_per_host,
+            max_connections,
+            http2_max_connections_per_host,
+            late_binding,
             max_lifetime: life.map(Duration::from_secs),
             may_share,
-            always_shares: false,
-        },
-    )
+            ..PoolConfig::default()
+        }
+    })
 }
 
 proptest! {
@@ -468,6 +508,70 @@ fn a_closed_connection_under_a_cap_lets_the_next_waiter_dial() {
     model.run(&Step::Return { which: 0, reuse: false });
     model.run(&Step::Closed(0));
     assert_eq!(model.dials.len(), 1);
+}
+
+#[test]
+fn an_idle_connection_of_another_host_makes_room_under_the_pools_limit() {
+    let mut model = pool(PoolConfig { max_connections: Some(1), ..PoolConfig::default() });
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    model.run(&Step::Dialed { which: 0, http2: false });
+    model.run(&Step::Return { which: 0, reuse: true });
+    model.run(&Step::Checkout { host: 2, fresh: false });
+    assert!(model.conns[0].closing && model.dials.is_empty(), "its place is free when it is closed");
+    model.run(&Step::Closed(0));
+    assert_eq!(model.dials.len(), 1);
+}
+
+#[test]
+fn a_connection_that_comes_back_while_others_wait_for_its_place_makes_room() {
+    let mut model = pool(PoolConfig { max_connections: Some(1), ..PoolConfig::default() });
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    model.run(&Step::Dialed { which: 0, http2: false });
+    model.run(&Step::Checkout { host: 2, fresh: false });
+    model.run(&Step::Checkout { host: 1, fresh: false });
+    model.run(&Step::Return { which: 0, reuse: true });
+    assert_eq!((model.core.idle_count(), model.dials.len()), (0, 0));
+    model.run(&Step::Closed(0));
+    let dialing: Vec<_> = model.dials.iter().map(|(_, host, _)| *host).collect();
+    assert_eq!(dialing, [2], "who came first, whatever its host");
+}
+
+#[test]
+fn without_late_binding_who_dials_waits_for_its_own_dial() {
+    for late_binding in [true, false] {
+        let mut model = pool(PoolConfig { late_binding, ..PoolConfig::default() });
+        model.run(&Step::Checkout { host: 0, fresh: false });
+        model.run(&Step::Dialed { which: 0, http2: false });
+        model.run(&Step::Checkout { host: 0, fresh: false });
+        model.run(&Step::Return { which: 0, reuse: true });
+        assert_eq!(model.waiting.is_empty(), late_binding);
+        assert_eq!(model.core.idle_count(), usize::from(!late_binding));
+    }
+}
+
+#[test]
+fn another_http2_connection_is_dialled_when_the_streams_are_used_up_and_it_is_allowed() {
+    for (max, dials) in [(1, 0), (2, 1)] {
+        let mut model = pool(PoolConfig { http2_max_connections_per_host: max, ..PoolConfig::default() });
+        for _ in 0..4 {
+            model.run(&Step::Checkout { host: 1, fresh: false });
+        }
+        model.run(&Step::Dialed { which: 0, http2: true });
+        assert_eq!((model.loans.len(), model.dials.len()), (2, dials), "at most {max}");
+    }
+}
+
+#[test]
+fn an_http2_connection_that_is_too_old_ends_with_its_last_stream() {
+    let life = Some(Duration::from_secs(10));
+    let mut model = pool(PoolConfig { max_lifetime: life, ..PoolConfig::default() });
+    model.run(&Step::Checkout { host: 1, fresh: false });
+    model.run(&Step::Dialed { which: 0, http2: true });
+    model.run(&Step::Wait(10));
+    model.run(&Step::Checkout { host: 1, fresh: false });
+    assert_eq!((model.loans.len(), model.dials.len()), (1, 1), "the next one dials");
+    model.run(&Step::Return { which: 0, reuse: true });
+    assert!(model.conns[0].closing);
 }
 
 #[test]

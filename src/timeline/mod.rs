@@ -185,11 +185,11 @@ pub enum SetupDetail {
         /// Whether the answer was shared with another lookup.
         coalesced: bool,
     },
-    /// A connect to one address.
+    /// A connect to one address, or by the client's own connector.
     #[non_exhaustive]
     Connect {
-        /// The address.
-        peer: SocketAddr,
+        /// The address; absent with a connector.
+        peer: Option<SocketAddr>,
         /// This end's address.
         local: Option<SocketAddr>,
         /// Which address of the dial, from 1.

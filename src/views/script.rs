@@ -101,7 +101,7 @@ impl Attempt {
     }
 
     pub(super) fn connect(&self, attempt: u32, error: Option<&Error>) -> &Self {
-        let addr = peer();
+        let addr = Some(peer());
         self.recorder.connect_start(&ConnectStartInfo { at: self.at(3), addr, attempt });
         self.recorder.connect_done(&ConnectDoneInfo { at: self.at(4), addr, attempt, local: None, error });
         self

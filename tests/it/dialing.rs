@@ -16,7 +16,7 @@ fn connects(timeline: &Timeline) -> Vec<(String, &'static str)> {
     let connects = timeline.setup.iter().filter_map(|step| match &step.detail {
         SetupDetail::Connect { peer, attempt, .. } => {
             let outcome = step.error.as_ref().map_or("connected", httptrace::Error::error_type);
-            Some((*attempt, peer.ip().to_string(), outcome))
+            Some((*attempt, (*peer)?.ip().to_string(), outcome))
         }
         _ => None,
     });

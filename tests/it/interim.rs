@@ -1,18 +1,12 @@
 //! Interim responses on HTTP/1.1, the wait for one, and the answer that comes before the upload has ended. HTTP/2: in
 //! `streams.rs`.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Uri};
 use http_body_util::{Full, channel::Channel};
-use httptrace::{
-    ClientTrace, Error, Timeline,
-    hooks::{self, with_client_trace},
-};
+use httptrace::{ClientTrace, Error, Timeline, with_client_trace};
 
 use crate::support::{
     client::{Traced, read},
@@ -23,6 +17,7 @@ use crate::support::{
         write,
     },
     timeline::ExpectedTimeline,
+    trace::Hints,
     within,
 };
 
@@ -211,18 +206,6 @@ async fn a_server_that_reads_nothing_can_not_keep_a_connection_that_is_over() {
     ExpectedTimeline::new().status(200).idle_return("closed request_unfinished").check(&traced.timeline().await);
 }
 
-/// Keeps the fields of interim responses.
-#[derive(Default)]
-struct Hints(Mutex<Vec<String>>);
-
-impl ClientTrace for Hints {
-    fn got_1xx_response(&self, info: &hooks::Got1xxResponseInfo<'_>) {
-        let links = info.headers.get_all("link").iter().map(|link| link.to_str().expect("ASCII"));
-        let line = format!("{} {}", info.status.as_str(), links.collect::<Vec<_>>().join(" "));
-        self.0.lock().expect("no panic under the lock").push(line);
-    }
-}
-
 #[tokio::test]
 async fn interim_responses_are_told_in_their_order_with_their_fields() {
     let origin = Origin::plain().script([
@@ -245,7 +228,7 @@ async fn interim_responses_are_told_in_their_order_with_their_fields() {
     traced.log.wait_for("got_1xx_response", 2).await;
     origin.gate("final").open();
     read(response.await.expect("no panic").expect("a response")).await.expect("a body");
-    assert_eq!(*hints.0.lock().expect("no panic under the lock"), ["103 </a> </b>", "102 "]);
+    assert_eq!(hints.lines(), ["103 </a> </b>", "102 "]);
     let timeline = traced.timeline().await;
     ExpectedTimeline::new().status(200).idle_return("pooled").check(&timeline);
     let informational =

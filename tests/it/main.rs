@@ -1,5 +1,6 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
+mod connector;
 mod dialing;
 mod exchanges;
 mod failures;
@@ -7,6 +8,7 @@ mod interim;
 mod like_go;
 mod otlp;
 mod peers;
+mod pool;
 mod rules;
 mod spans;
 mod stories;

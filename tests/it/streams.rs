@@ -22,6 +22,7 @@ use crate::support::{
     gate::Gate,
     streams::{Streams, answer},
     timeline::ExpectedTimeline,
+    trace::Hints,
     within,
 };
 
@@ -174,17 +175,6 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     .await
 }
 
-#[derive(Default)]
-struct Hints(Mutex<Vec<String>>);
-
-impl ClientTrace for Hints {
-    fn got_1xx_response(&self, info: &hooks::Got1xxResponseInfo<'_>) {
-        let links = info.headers.get_all("link").iter().map(|link| link.to_str().expect("ASCII"));
-        let line = format!("{} {}", info.status.as_str(), links.collect::<Vec<_>>().join(" "));
-        self.0.lock().expect("no panic under the lock").push(line);
-    }
-}
-
 fn interim(status: u16) -> http::response::Builder {
     Response::builder().status(status)
 }
@@ -213,7 +203,7 @@ async fn interim_responses_are_told_with_their_fields_and_are_not_the_answer() {
     traced.log.wait_for("got_1xx_response", 2).await;
     gate.open();
     read(response.await.expect("no panic").expect("a response")).await.expect("a body");
-    assert_eq!(*hints.0.lock().expect("no panic under the lock"), ["103 </a>", "103 </b>"]);
+    assert_eq!(hints.lines(), ["103 </a>", "103 </b>"]);
     let timeline = traced.timeline().await;
     ExpectedTimeline::new().status(200).idle_return("pooled").check(&timeline);
     let events: Vec<_> = timeline.events.iter().map(|event| event.kind.name()).collect();

@@ -207,7 +207,9 @@ fn tls(timeline: &Timeline) -> Option<Tls<'_>> {
 
 fn phase_entry(phase: &PhaseSpan<'_>, us: impl Fn(Instant) -> f64) -> PhaseEntry {
     let (local, peer) = match phase.detail {
-        Some(SetupDetail::Connect { local, peer, .. }) => (local.map(|addr| addr.to_string()), Some(peer.to_string())),
+        Some(SetupDetail::Connect { local, peer, .. }) => {
+            (local.map(|addr| addr.to_string()), peer.map(|addr| addr.to_string()))
+        }
         _ => (None, None),
     };
     PhaseEntry {

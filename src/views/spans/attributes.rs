@@ -112,10 +112,12 @@ pub(super) fn setup(detail: &SetupDetail) -> Vec<KeyValue> {
             all.push(KeyValue::new(DNS_COALESCED, *coalesced));
         }
         SetupDetail::Connect { peer, attempt, .. } => {
-            all.push(KeyValue::new(NETWORK_PEER_ADDRESS, peer.ip().to_string()));
-            all.push(KeyValue::new(NETWORK_PEER_PORT, i64::from(peer.port())));
-            all.push(KeyValue::new(NETWORK_TYPE, if peer.is_ipv4() { "ipv4" } else { "ipv6" }));
-            all.push(KeyValue::new(NETWORK_TRANSPORT, "tcp"));
+            if let Some(peer) = peer {
+                all.push(KeyValue::new(NETWORK_PEER_ADDRESS, peer.ip().to_string()));
+                all.push(KeyValue::new(NETWORK_PEER_PORT, i64::from(peer.port())));
+                all.push(KeyValue::new(NETWORK_TYPE, if peer.is_ipv4() { "ipv4" } else { "ipv6" }));
+                all.push(KeyValue::new(NETWORK_TRANSPORT, "tcp"));
+            }
             all.push(KeyValue::new(CONNECT_ATTEMPT, i64::from(*attempt)));
         }
         SetupDetail::Tunnel { host, port, status } => {

@@ -151,7 +151,7 @@ fn setup_note(detail: &SetupDetail) -> String {
             }
             note
         }
-        SetupDetail::Connect { peer, .. } => peer.to_string(),
+        SetupDetail::Connect { peer, .. } => peer.map_or_else(String::new, |peer| peer.to_string()),
         SetupDetail::Tunnel { host, port, status } => match status {
             Some(status) => format!("{host}:{port} {}", status.as_u16()),
             None => format!("{host}:{port}"),

@@ -1,6 +1,6 @@
 //! The client under test, with everything that it tells: a log of its hooks and the record of every attempt.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use http::{Response, Uri};
@@ -32,6 +32,12 @@ impl Traced {
 
     pub(crate) fn get(&self, uri: Uri) -> ResponseFuture {
         self.client.get(uri)
+    }
+
+    /// The same, for a task of its own.
+    pub(crate) fn read_later(&self, uri: Uri) -> impl Future<Output = Result<Bytes, Error>> + Send + 'static {
+        let response = self.get(uri);
+        async { read(response.await?).await }
     }
 
     /// A GET whose response is read to the end.

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -192,8 +192,8 @@ log! {
     got_1xx_response(info: hooks::Got1xxResponseInfo<'_>) => info.status.as_str().to_owned();
     dns_start(info: hooks::DnsStartInfo<'_>) => info.host.to_owned();
     dns_done(info: hooks::DnsDoneInfo<'_>) => format!("{:?} {}", info.addrs, failure(info.error));
-    connect_start(info: hooks::ConnectStartInfo) pair format!("{} #{}", info.addr, info.attempt) => String::new();
-    connect_done(info: hooks::ConnectDoneInfo<'_>) pair format!("{} #{}", info.addr, info.attempt) => failure(info.error);
+    connect_start(info: hooks::ConnectStartInfo) pair format!("{} #{}", address(info.addr), info.attempt) => String::new();
+    connect_done(info: hooks::ConnectDoneInfo<'_>) pair format!("{} #{}", address(info.addr), info.attempt) => failure(info.error);
     tunnel_start(info: hooks::TunnelStartInfo<'_>) => format!("{}:{}", info.host, info.port);
     tunnel_done(info: hooks::TunnelDoneInfo<'_>) => format!("{:?} {}", info.status, failure(info.error));
     tls_handshake_start(info: hooks::TlsHandshakeStartInfo<'_>) => info.server_name.unwrap_or_default().to_owned();
@@ -206,6 +206,61 @@ log! {
     response_done(info: hooks::ResponseDoneInfo<'_>) => format!("{} {}", info.outcome.as_str(), failure(info.error));
     conn_closed(info: hooks::ConnClosedInfo<'_>) => format!("id={} {}", info.connection.id, info.reason.as_str());
     retry(info: hooks::RetryInfo<'_>) => format!("#{} {}", info.attempt, info.reason.as_str());
+}
+
+/// Keeps what became of connections.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ends {
+    told: Arc<Mutex<(Vec<String>, Vec<String>)>>,
+    /// What `put_idle_conn` told: `pooled`, `closed goaway`.
+    pub(crate) returned: Vec<String>,
+    /// What `conn_closed` told: `goaway by server`.
+    pub(crate) closed: Vec<String>,
+}
+
+impl Ends {
+    pub(crate) fn hooks(&self) -> Arc<dyn ClientTrace> {
+        Arc::new(self.clone())
+    }
+
+    /// All since the last time.
+    pub(crate) fn taken(&self) -> Self {
+        let (returned, closed) = std::mem::take(&mut *self.told.lock().expect("no panic under the lock"));
+        Self { told: Arc::default(), returned, closed }
+    }
+}
+
+impl ClientTrace for Ends {
+    fn put_idle_conn(&self, info: &hooks::PutIdleConnInfo) {
+        self.told.lock().expect("no panic under the lock").0.push(returned(info.outcome));
+    }
+
+    fn conn_closed(&self, info: &hooks::ConnClosedInfo<'_>) {
+        let told = format!("{} by {}", info.reason.as_str(), info.initiator.as_str());
+        self.told.lock().expect("no panic under the lock").1.push(told);
+    }
+}
+
+fn address(addr: Option<std::net::SocketAddr>) -> String {
+    addr.map_or_else(|| "somewhere".to_owned(), |addr| addr.to_string())
+}
+
+/// Keeps the interim responses, with their links: `103 </a> </b>`.
+#[derive(Default)]
+pub(crate) struct Hints(Mutex<Vec<String>>);
+
+impl Hints {
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.0.lock().expect("no panic under the lock").clone()
+    }
+}
+
+impl ClientTrace for Hints {
+    fn got_1xx_response(&self, info: &hooks::Got1xxResponseInfo<'_>) {
+        let links = info.headers.get_all("link").iter().map(|link| link.to_str().expect("ASCII"));
+        let line = format!("{} {}", info.status.as_str(), links.collect::<Vec<_>>().join(" "));
+        self.0.lock().expect("no panic under the lock").push(line);
+    }
 }
 
 /// `pooled`, or `closed canceled`.

@@ -1,0 +1,118 @@
+//! A user's own way to a byte stream, instead of lookup and TCP connect.
+//!
+//! In comes the origin, out goes a stream for TLS or HTTP to run on. Where it leads is the connector's secret: no address
+//! is known, so none is told. Whatever it does (an error, a panic, silence) ends within the dial's deadline as one
+//! `connect` that failed, since others may wait for this dial.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::Uri;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use tower_service::Service;
+
+use super::Target;
+use crate::{
+    error::{BoxError, Error, Kind, find},
+    hooks::emit::Hooks,
+    phase::Phase,
+    transport::{OwnStream, Socket},
+};
+
+type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn OwnStream>, BoxError>> + Send>>;
+
+/// A user's `Service<Uri>`, its types erased.
+#[derive(Clone)]
+pub(crate) struct Connector(Arc<dyn Fn(Uri) -> Connecting + Send + Sync>);
+
+impl Connector {
+    pub(crate) fn new<S>(service: S) -> Self
+    where
+        S: Service<Uri> + Clone + Send + Sync + 'static,
+        S::Response: Read + Write + Send + Unpin + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        Self(Arc::new(move |uri| {
+            // A clone has to be asked anew whether it is ready.
+            let mut service = service.clone();
+            Box::pin(async move {
+                poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into)?;
+                let stream = service.call(uri).await.map_err(Into::into)?;
+                Ok(Box::new(TokioIo::new(stream)) as Box<dyn OwnStream>)
+            })
+        }))
+    }
+
+    /// One stream to the target, with its pair of hooks.
+    pub(super) async fn connect(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Socket, Error> {
+        let uri = origin(target)?;
+        let guard = hooks.connect(None, 1);
+        let connect = Arc::clone(&self.0);
+        // Inside, since the call and the clone may panic as well.
+        let connecting = Contained(Box::pin(async move { connect(uri).await }));
+        let result = tokio::time::timeout_at(deadline.into(), connecting).await;
+        let at = hooks.now();
+        let result = match result {
+            Ok(Ok(stream)) => Ok(Socket::own(stream)),
+            Ok(Err(error)) => {
+                let kind = find::<io::Error>(&*error).map_or(Kind::ConnectFailed, Kind::of_connect);
+                Err(Error::with(kind, Phase::Connect, error))
+            }
+            Err(_) => Err(Error::timeout(Phase::Connect)),
+        };
+        guard.done(at, result.as_ref().map(|_| None));
+        result
+    }
+}
+
+/// The URI that a connector is called with: scheme, host and port, the path `/`.
+fn origin(target: &Target) -> Result<Uri, Error> {
+    let Target { https, host, port } = target;
+    let scheme = if *https { "https" } else { "http" };
+    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
+    uri.map_err(|error| Error::with(Kind::InvalidRequest, Phase::Request, error))
+}
+
+/// A user's future whose panic is an error: a dial that vanished would only be begun again.
+struct Contained(Connecting);
+
+impl Future for Contained {
+    type Output = Result<Box<dyn OwnStream>, BoxError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        // After a panic the future is dropped and never polled again.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
+        polled.unwrap_or_else(|panic| Poll::Ready(Err(format!("the connector panicked: {}", message(&*panic)).into())))
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connector_is_called_with_scheme_host_and_port() {
+        let uri = |https, host: &str| {
+            let target = Target { https, host: host.into(), port: 8443 };
+            origin(&target).expect("an origin").to_string()
+        };
+        assert_eq!(uri(true, "example.com"), "https://example.com:8443/");
+        assert_eq!(uri(false, "::1"), "http://[::1]:8443/");
+    }
+}

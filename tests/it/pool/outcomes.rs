@@ -1,0 +1,321 @@
+//! Every way in which a connection goes back or ends, with its reason: in `put_idle_conn`, in `conn_closed`, and who ended it.
+//!
+//! Rule 4 of `ClientTrace`: once per attempt that got a connection, out of a closed set, also where Go is silent.
+
+use std::{future::poll_fn, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Empty, Full, channel::Channel};
+use httptrace::{ClientBuilder, Error};
+
+use crate::support::{
+    client::{Traced, read},
+    gate::Gate,
+    origin::Origin,
+    pass,
+    script::{
+        Step::{AwaitClose, Close, Gate as AtGate, ReadHead, Reset},
+        write,
+    },
+    streams::{Streams, answer},
+    trace::Ends,
+    within,
+};
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+/// One GET, read to its end, whatever comes; then the connection's end.
+async fn one(script: Vec<crate::support::script::Step>, settings: fn(ClientBuilder) -> ClientBuilder) -> Ends {
+    let origin = Origin::plain().script(script);
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(settings(origin.client_builder()).client_trace(ends.hooks()));
+    let response = within("a head or an error", traced.get(origin.url("/"))).await;
+    origin.gate("head").open();
+    if let Ok(response) = response {
+        let _ = read(response).await;
+    }
+    traced.log.settled().await.assert_paired();
+    traced.log.wait_for("conn_closed", 1).await;
+    ends.taken()
+}
+
+#[tokio::test]
+async fn what_the_peer_does_to_an_http1_connection_is_its_reason() {
+    let head = |fields: &str| write(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n"));
+    let unasked = write(format!("{OK}HTTP/1.1 200 OK\r\n\r\n"));
+    let cases = [
+        ("connection_close", "server", vec![ReadHead, head("connection: close\r\ncontent-length: 0"), Close]),
+        ("http_1_0", "server", vec![ReadHead, write("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"), AwaitClose]),
+        ("peer_closed", "server", vec![ReadHead]),
+        ("peer_closed", "server", vec![ReadHead, head("content-length: 9"), AtGate("head")]),
+        ("io_error", "server", vec![ReadHead, head("content-length: 9"), AtGate("head"), Reset]),
+        ("protocol_error", "client", vec![ReadHead, write("nonsense\r\n\r\n"), AwaitClose]),
+        ("surplus_bytes", "client", vec![ReadHead, unasked, AwaitClose]),
+    ];
+    for (reason, by, script) in cases {
+        let mut ends = one(script, |builder| builder).await;
+        let returned = ends.returned.remove(0);
+        // What is behind an answer is seen when the connection is back already, or just before.
+        if reason != "surplus_bytes" || returned != "pooled" {
+            assert_eq!(returned, format!("closed {reason}"), "{ends:?}");
+        }
+        assert_eq!(ends.closed, [format!("{reason} by {by}")]);
+    }
+}
+
+#[tokio::test]
+async fn an_asked_for_close_is_a_close_by_the_client() {
+    let origin = Origin::plain().script([ReadHead, write(OK), AwaitClose]);
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+    let request = Request::get(origin.url("/")).header("connection", "close").body(Empty::<Bytes>::new());
+    let response = within("a head", traced.client.request(request.expect("a request"))).await.expect("a response");
+    read(response).await.expect("a body");
+    traced.log.wait_for("conn_closed", 1).await;
+    let ends = ends.taken();
+    assert_eq!(ends.returned, ["closed connection_close"]);
+    assert_eq!(ends.closed, ["connection_close by client"]);
+}
+
+#[tokio::test]
+async fn what_the_pool_refuses_says_which_limit() {
+    let hello = || vec![ReadHead, write(OK), AwaitClose];
+    let keep_none = one(hello(), |builder| builder.pool_max_idle(0)).await;
+    assert_eq!(keep_none.returned, ["closed keep_alive_disabled"]);
+    assert_eq!(keep_none.closed, ["keep_alive_disabled by client"]);
+    let too_old = one(hello(), |builder| builder.max_connection_lifetime(Duration::from_nanos(1))).await;
+    assert_eq!(too_old.returned, ["closed lifetime_expired"]);
+    assert_eq!(too_old.closed, ["lifetime_expired by client"]);
+    let idle = one(hello(), |builder| builder.pool_idle_timeout(Duration::from_millis(5))).await;
+    assert_eq!((idle.returned, idle.closed), (vec!["pooled".to_owned()], vec!["idle_timeout by client".to_owned()]));
+}
+
+#[tokio::test]
+async fn the_pools_limit_of_idle_connections_closes_the_oldest() {
+    let hello = |_| async { Response::new(Full::<Bytes>::from("ok")) };
+    let (one, two) = (Origin::plain().serve(hello), Origin::plain().serve(hello));
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(one.client_builder().pool_max_idle(1).client_trace(ends.hooks()));
+    for origin in [&one, &two] {
+        traced.read(origin.url("/")).await.expect("a response");
+    }
+    one.until_closed(1).await;
+    traced.log.wait_for("conn_closed", 1).await;
+    let ends = ends.taken();
+    assert_eq!(ends.returned, ["pooled", "pooled"]);
+    assert_eq!(ends.closed, ["pool_full by client"]);
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_and_a_pool_that_is_closed_are_told_apart() {
+    let origin = Origin::plain().script([ReadHead, AtGate("head"), write(OK), AwaitClose]);
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+    let response = tokio::spawn(traced.get(origin.url("/")));
+    origin.gate("head").reached().await;
+    response.abort();
+    traced.log.wait_for("conn_closed", 1).await;
+    let given_up = ends.taken();
+    assert_eq!(
+        (given_up.returned, given_up.closed),
+        (vec!["closed canceled".into()], vec!["canceled by client".into()])
+    );
+
+    origin.gate("head").open();
+    let response = within("a head", traced.get(origin.url("/"))).await.expect("a response");
+    let ended = tokio::spawn({
+        let client = traced.client.clone();
+        async move { client.shutdown(Duration::from_secs(3600)).await }
+    });
+    tokio::task::yield_now().await;
+    read(response).await.expect("a body");
+    within("the shutdown", ended).await.expect("no panic");
+    let closed = ends.taken();
+    assert_eq!(
+        (closed.returned, closed.closed),
+        (vec!["closed pool_closed".into()], vec!["pool_closed by client".into()])
+    );
+}
+
+#[tokio::test]
+async fn an_upgraded_connection_is_its_users_and_says_so() {
+    let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+    let origin = Origin::plain().script([ReadHead, write(switch), AwaitClose]);
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+    let request = Request::get(origin.url("/")).header("connection", "upgrade").header("upgrade", "echo");
+    let response = traced.client.request(request.body(Empty::<Bytes>::new()).expect("a request"));
+    let mut response = within("a head", response).await.expect("a response");
+    let upgraded = within("the stream", hyper::upgrade::on(&mut response)).await.expect("an upgrade");
+    traced.log.settled().await.assert_paired();
+    drop(upgraded);
+    traced.log.wait_for("conn_closed", 1).await;
+    let ends = ends.taken();
+    assert_eq!((ends.returned, ends.closed), (vec!["closed upgraded".into()], vec!["upgraded by client".into()]));
+}
+
+#[tokio::test]
+async fn what_an_application_leaves_unread_and_an_upload_leaves_unsent_are_told_apart() {
+    let long = format!("HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n{}", "x".repeat(600_000));
+    let origin =
+        Origin::plain().scripts([vec![ReadHead, write(long), AwaitClose], vec![ReadHead, write(OK), AwaitClose]]);
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+    drop(within("a head", traced.get(origin.url("/"))).await.expect("a response"));
+    traced.log.wait_for("conn_closed", 1).await;
+    let unread = ends.taken();
+    assert_eq!(
+        (unread.returned, unread.closed),
+        (vec!["closed body_incomplete".into()], vec!["body_incomplete by client".into()])
+    );
+
+    let (sender, body) = Channel::<Bytes, Error>::new(1);
+    let response = traced.client.request(Request::post(origin.url("/")).body(body).expect("a request"));
+    read(within("a head", response).await.expect("a response")).await.expect("a body");
+    traced.log.wait_for("conn_closed", 2).await;
+    let unsent = ends.taken();
+    let expected = (vec!["closed request_unfinished".into()], vec!["request_unfinished by client".into()]);
+    assert_eq!((unsent.returned, unsent.closed), expected);
+    drop(sender);
+}
+
+#[tokio::test]
+async fn bytes_or_an_end_on_an_idle_connection_end_it_before_the_next_request_is_sent() {
+    for tls in [false, true] {
+        for (last, reason) in [
+            (write("HTTP/1.1 408 Request Timeout\r\n\r\n"), "surplus_bytes by client"),
+            (Close, "peer_closed by server"),
+        ] {
+            let script = vec![ReadHead, write(OK), AtGate("idle"), last, AwaitClose];
+            let origin = if tls { Origin::tls_with_alpn(&["http/1.1"]) } else { Origin::plain() };
+            let origin = origin.scripts([script, vec![ReadHead, write(OK), AwaitClose]]);
+            let ends = Arc::new(Ends::default());
+            let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+            traced.read(origin.url("/")).await.expect("a response");
+            origin.gate("idle").open();
+            traced.log.wait_for("conn_closed", 1).await;
+            traced.read(origin.url("/")).await.expect("a response on another connection");
+            traced.log.settled().await.assert_paired_over(2);
+            let ends = ends.taken();
+            assert_eq!(
+                (ends.returned, ends.closed),
+                (vec!["pooled".into(), "pooled".into()], vec![reason.to_owned()]),
+                "{tls}"
+            );
+            assert_eq!(traced.log.count("retry"), 0, "nothing was sent, so nothing is sent again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn http2_streams_go_back_one_by_one_and_the_last_one_pools() {
+    let gates = [Gate::new(), Gate::new()];
+    let held = gates.clone();
+    let origin = Streams::serve(move |request, respond| {
+        let gate = held[usize::from(request.uri().path() == "/b")].clone();
+        async move {
+            gate.wait().await;
+            answer(respond, 200, "ok");
+        }
+    });
+    let ends = Arc::new(Ends::default());
+    let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+    for (path, gate) in [("/a", &gates[0]), ("/b", &gates[1])] {
+        let other = tokio::spawn(traced.read_later(origin.url("/b")));
+        gates[1].reached().await;
+        if path == "/a" {
+            gate.open();
+            traced.read(origin.url("/a")).await.expect("a response");
+            assert_eq!(ends.taken().returned, ["shared"]);
+        } else {
+            gate.open();
+        }
+        if path == "/b" {
+            within("the other", other).await.expect("no panic").expect("a response");
+        } else {
+            other.abort();
+            traced.log.wait_for("put_idle_conn", 2).await;
+            assert_eq!(ends.taken().returned, ["pooled"], "reset, and the connection lives");
+        }
+    }
+    assert_eq!(ends.taken().returned, ["pooled"]);
+    drop(traced);
+}
+
+#[tokio::test]
+async fn goaway_and_a_connections_death_are_told_once_to_each_stream() {
+    for goaway in [true, false] {
+        let gate = Gate::new();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let uri: http::Uri = format!("http://{}/", listener.local_addr().expect("bound")).parse().expect("a URL");
+        let held = gate.clone();
+        let server = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.expect("a connection");
+            let mut connection = h2::server::handshake(tcp).await.expect("a preface");
+            let mut streams = Vec::new();
+            for _ in 0..3 {
+                streams.push(connection.accept().await.expect("a stream").expect("a request").1);
+            }
+            let mut gate = Box::pin(held.wait());
+            poll_fn(|cx| {
+                let _ = connection.poll_closed(cx);
+                gate.as_mut().poll(cx)
+            })
+            .await;
+            if goaway {
+                connection.graceful_shutdown();
+                streams.drain(..).for_each(|stream| answer(stream, 200, ""));
+                while let Some(Ok(_)) = connection.accept().await {}
+            }
+        });
+        let ends = Arc::new(Ends::default());
+        let traced = Traced::new(httptrace::Client::builder().http2_prior_knowledge().client_trace(ends.hooks()));
+        let requests: Vec<_> = (0..3).map(|_| tokio::spawn(traced.read_later(uri.clone()))).collect();
+        gate.reached().await;
+        gate.open();
+        for request in requests {
+            assert_eq!(within("an end", request).await.expect("no panic").is_ok(), goaway);
+        }
+        traced.log.settled().await.assert_paired_over(3);
+        traced.log.wait_for("conn_closed", 1).await;
+        let ends = ends.taken();
+        assert_eq!((ends.returned.len(), ends.closed.len()), (3, 1), "{ends:?}");
+        if goaway {
+            assert_eq!(ends.returned.last().map(String::as_str), Some("closed goaway"), "{ends:?}");
+            assert_eq!(ends.closed, ["goaway by server"]);
+        } else {
+            assert!(ends.returned.iter().all(|outcome| outcome.starts_with("closed ")), "{ends:?}");
+        }
+        server.abort();
+    }
+}
+
+#[tokio::test]
+async fn an_http2_connection_that_is_too_old_takes_no_new_stream_and_ends_after_its_last() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Streams::serve(move |request, respond| {
+        let gate = held.clone();
+        async move {
+            if request.uri().path() == "/slow" {
+                gate.wait().await;
+            }
+            answer(respond, 200, "");
+        }
+    });
+    let ends = Arc::new(Ends::default());
+    let life = Duration::from_secs(60);
+    let traced = Traced::new(origin.client_builder().max_connection_lifetime(life).client_trace(ends.hooks()));
+    let slow = tokio::spawn(traced.read_later(origin.url("/slow")));
+    gate.reached().await;
+    pass(life).await;
+    traced.read(origin.url("/")).await.expect("a response on another connection");
+    assert_eq!(origin.accepted(), 2);
+    gate.open();
+    within("the slow one", slow).await.expect("no panic").expect("a response");
+    traced.log.wait_for("conn_closed", 1).await;
+    let ends = ends.taken();
+    assert_eq!(ends.returned.last().map(String::as_str), Some("closed lifetime_expired"), "{ends:?}");
+    assert_eq!(ends.closed, ["lifetime_expired by client"]);
+}
