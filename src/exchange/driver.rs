@@ -84,11 +84,7 @@ impl Driver {
             }
         };
         if let Poll::Ready(result) = result {
-            return Poll::Ready(match result {
-                // It ended as it had said that it would.
-                Ok(()) if self.draining => CloseReason::GoAway,
-                result => failure::end_reason(&result),
-            });
+            return Poll::Ready(failure::end_reason(&result));
         }
         let ending = self.take_back(cx);
         self.watch_expiry(cx);
@@ -201,9 +197,7 @@ impl Driver {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        // A peer that goes after its GOAWAY went for that reason.
-        let said_so = self.shared.wire.goaway().is_some() && reason == CloseReason::PeerClosed;
-        let reason = self.shared.closing(if said_so { CloseReason::GoAway } else { reason });
+        let reason = self.shared.closing(reason);
         let returning = {
             let mut desk = self.shared.desk();
             desk.ended = true;

@@ -581,7 +581,7 @@ async fn http2_is_the_same_whoever_listens() {
                     ])],
                 )
                 .with(|builder| builder.max_head_bytes(1000)),
-                &["head_too_large in response-read", DONE],
+                &["http2_protocol_error in response-read", DONE],
                 1,
             ),
             (
