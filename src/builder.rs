@@ -39,6 +39,7 @@ pub struct ClientBuilder {
     exchange: ExchangeConfig,
     protocol: ProtocolChoice,
     trust: Trust,
+    log_tls_keys: bool,
     resolver: Arc<dyn Resolve>,
     connector: Option<Connector>,
     cold_dials: ColdDials,
@@ -60,6 +61,7 @@ impl Default for ClientBuilder {
             exchange: ExchangeConfig::default(),
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
+            log_tls_keys: false,
             resolver: Arc::new(SystemResolver),
             connector: None,
             cold_dials: ColdDials::default(),
@@ -156,6 +158,14 @@ impl ClientBuilder {
         if accept {
             self.trust = Trust::Nobody;
         }
+        self
+    }
+
+    /// Whether the secrets of every TLS connection are appended to the file that the environment variable `SSLKEYLOGFILE`
+    /// names, as Wireshark reads them. Off: who reads that file reads and forges all that is sent. Without the variable, and
+    /// with a configuration of your own (which has a `key_log`), it does nothing.
+    pub fn danger_log_tls_keys(mut self, log: bool) -> Self {
+        self.log_tls_keys = log;
         self
     }
 
@@ -434,9 +444,10 @@ impl ClientBuilder {
         let this = self.with_telemetry();
         #[cfg(not(feature = "otel"))]
         let this = self;
-        let Self { mut pool, dial, exchange, protocol, trust, resolver, connector, cold_dials, .. } = this;
+        let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
+        let Self { connector, cold_dials, .. } = this;
         let Self { traces, reporters, timeline, .. } = this;
-        let tls = Tls::new(trust, protocol);
+        let tls = Tls::new(trust, protocol, log_tls_keys);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
         pool.always_shares = coalesce && protocol == ProtocolChoice::Http2PriorKnowledge;

@@ -46,12 +46,14 @@ pub(crate) enum Trust {
 pub(crate) struct Tls {
     trust: Trust,
     protocol: ProtocolChoice,
+    /// The secrets of every connection go to the file that `SSLKEYLOGFILE` names.
+    log_keys: bool,
     config: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
 
 impl Tls {
-    pub(crate) fn new(trust: Trust, protocol: ProtocolChoice) -> Self {
-        Self { trust, protocol, config: OnceLock::new() }
+    pub(crate) fn new(trust: Trust, protocol: ProtocolChoice, log_keys: bool) -> Self {
+        Self { trust, protocol, log_keys, config: OnceLock::new() }
     }
 
     /// Whether the server may choose HTTP/2.
@@ -99,6 +101,9 @@ impl Tls {
         };
         config.resumption = Resumption::in_memory_sessions(256);
         config.alpn_protocols = self.alpn();
+        if self.log_keys {
+            config.key_log = Arc::new(rustls::KeyLogFile::new());
+        }
         Ok(config)
     }
 

@@ -9,8 +9,9 @@ use super::heads::status_of_block;
 /// A frame, told when its last byte has passed; HEADERS and DATA also when their header has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fact {
-    /// A HEADERS frame begins. `ends`: it is the last of its stream in this direction, with its CONTINUATIONs.
-    HeadersBegin { stream: u32, ends: bool },
+    /// A HEADERS frame begins. `ends`: it is the last of its stream in this direction, with its CONTINUATIONs. `cut`: its
+    /// first byte passed before.
+    HeadersBegin { stream: u32, ends: bool, cut: bool },
     /// The last byte of a header block (HEADERS or CONTINUATION with END_HEADERS). Inbound: its status, if it begins with
     /// one, and the block of an interim response.
     HeadersEnd { stream: u32, status: Option<u16>, interim: Option<Vec<u8>> },
@@ -40,6 +41,8 @@ pub(super) struct Frames {
     header: [u8; HEADER],
     /// How much of `header` is filled.
     filled: usize,
+    /// The header was begun by bytes that passed before.
+    cut: bool,
     length: usize,
     /// Payload bytes still to come of the frame that is under way.
     left: usize,
@@ -86,6 +89,7 @@ impl Frames {
             preface: 0,
             header: [0; HEADER],
             filled: 0,
+            cut: false,
             length: 0,
             left: 0,
             payload: Vec::new(),
@@ -96,6 +100,7 @@ impl Frames {
 
     /// Takes what has passed, and tells what it completed.
     pub(super) fn pass(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Fact)) {
+        self.cut = self.is_within_header();
         while !bytes.is_empty() {
             if self.preface > 0 {
                 let skipped = self.preface.min(bytes.len());
@@ -120,9 +125,14 @@ impl Frames {
             }
             if self.filled == HEADER && self.left == 0 {
                 self.end(&mut tell);
-                self.filled = 0;
+                (self.filled, self.cut) = (0, false);
             }
         }
+    }
+
+    /// Whether what passed last was the beginning of a frame's header.
+    pub(super) fn is_within_header(&self) -> bool {
+        (1..HEADER).contains(&self.filled)
     }
 
     fn kind(&self) -> u8 {
@@ -145,7 +155,7 @@ impl Frames {
                 if let Some(block) = &mut self.block {
                     block.clear();
                 }
-                tell(Fact::HeadersBegin { stream, ends: self.has(FIRST) });
+                tell(Fact::HeadersBegin { stream, ends: self.has(FIRST), cut: self.cut });
             }
             DATA => tell(Fact::DataBegin { stream }),
             _ => {}
@@ -298,12 +308,12 @@ mod tests {
         let facts = vec![
             Fact::Setting { id: 3, value: 100 },
             Fact::Setting { id: 4, value: 65_536 },
-            Fact::HeadersBegin { stream: 1, ends: false },
+            Fact::HeadersBegin { stream: 1, ends: false, cut: false },
             Fact::HeadersEnd { stream: 1, status: Some(103), interim: Some(EARLY_HINTS.to_vec()) },
-            Fact::HeadersBegin { stream: 1, ends: true },
+            Fact::HeadersBegin { stream: 1, ends: true, cut: false },
             Fact::HeadersEnd { stream: 1, status: Some(200), interim: None },
             Fact::StreamEnd { stream: 1 },
-            Fact::HeadersBegin { stream: 3, ends: false },
+            Fact::HeadersBegin { stream: 3, ends: false, cut: false },
             Fact::HeadersEnd { stream: 3, status: None, interim: None },
             Fact::DataBegin { stream: 3 },
             Fact::Data { stream: 3, length: 100 },
@@ -324,7 +334,23 @@ mod tests {
         bytes.extend(frame(HEADERS, FIRST | END_HEADERS, 1, &[0x88]));
         let facts = told(&mut Frames::outbound(), [bytes]);
         let end = Fact::HeadersEnd { stream: 1, status: None, interim: None };
-        assert_eq!(facts, [Fact::HeadersBegin { stream: 1, ends: true }, end, Fact::StreamEnd { stream: 1 }]);
+        assert_eq!(
+            facts,
+            [Fact::HeadersBegin { stream: 1, ends: true, cut: false }, end, Fact::StreamEnd { stream: 1 }]
+        );
+    }
+
+    #[test]
+    fn a_frame_whose_header_is_cut_says_that_it_began_before() {
+        let bytes = frame(HEADERS, FIRST | END_HEADERS, 1, &[0x88]);
+        for at in 0..=HEADER {
+            let mut frames = Frames::inbound();
+            let mut facts = told(&mut frames, [bytes[..at].to_vec()]);
+            assert_eq!(frames.is_within_header(), (1..HEADER).contains(&at));
+            facts.extend(told(&mut frames, [bytes[at..].to_vec()]));
+            let cut = (1..HEADER).contains(&at);
+            assert_eq!(facts[0], Fact::HeadersBegin { stream: 1, ends: true, cut }, "cut at {at}");
+        }
     }
 
     proptest! {
@@ -339,7 +365,13 @@ mod tests {
                 pieces.push(piece.to_vec());
                 rest = after;
             }
-            prop_assert_eq!(told(&mut Frames::inbound(), pieces), facts);
+            let mut told = told(&mut Frames::inbound(), pieces);
+            for fact in &mut told {
+                if let Fact::HeadersBegin { cut, .. } = fact {
+                    *cut = false;
+                }
+            }
+            prop_assert_eq!(told, facts);
         }
 
         #[test]

@@ -16,6 +16,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -52,6 +53,8 @@ enum Scanner {
         due: Vec<Fact>,
         /// Empty between two reads.
         facts: Vec<Fact>,
+        /// When the first byte of a frame's header was readable whose last one is still to come.
+        header_began: Option<Instant>,
     },
 }
 
@@ -65,6 +68,7 @@ impl Sensor {
                 inbound: Frames::inbound(),
                 due: Vec::new(),
                 facts: Vec::new(),
+                header_began: None,
             },
         };
         Self { transport, wire, protocol }
@@ -176,10 +180,15 @@ impl Sensor {
                 });
                 result.map_err(io::Error::other)
             }
-            Scanner::Http2 { inbound, facts, .. } => {
+            Scanner::Http2 { inbound, facts, header_began, .. } => {
                 inbound.pass(bytes, |fact| facts.push(fact));
                 for fact in facts.drain(..) {
-                    self.wire.told_in(fact, at);
+                    self.wire.told_in(fact, at, *header_began);
+                }
+                // A header of nine bytes may come in nine reads.
+                let goes_on = inbound.is_within_header() && bytes.len() < 9 && header_began.is_some();
+                if !goes_on {
+                    *header_began = at.filter(|_| inbound.is_within_header());
                 }
                 Ok(())
             }

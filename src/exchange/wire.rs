@@ -218,7 +218,7 @@ impl Wire {
     /// A frame has reached the socket, or has begun to.
     pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>) {
         match fact {
-            Fact::HeadersBegin { stream, ends } => match self.http2(|streams| streams.opened(stream, ends)) {
+            Fact::HeadersBegin { stream, ends, .. } => match self.http2(|streams| streams.opened(stream, ends)) {
                 Some(Ok(Some(exchange))) => exchange.touched(),
                 Some(Ok(None)) | None => {}
                 Some(Err(Disagreement)) => self.disagree(),
@@ -261,11 +261,12 @@ impl Wire {
         exchange.wrote_request(at);
     }
 
-    /// A frame was readable, or its first byte.
-    pub(super) fn told_in(&self, fact: Fact, at: Option<Instant>) {
+    /// A frame was readable, or its first byte; `before`: when bytes were readable before these.
+    pub(super) fn told_in(&self, fact: Fact, at: Option<Instant>, before: Option<Instant>) {
         match fact {
-            Fact::HeadersBegin { stream, .. } => {
+            Fact::HeadersBegin { stream, cut, .. } => {
                 if let Some(exchange) = self.stream(stream) {
+                    let at = if cut { before } else { at };
                     exchange.read(at);
                     exchange.head_begins(at);
                 }
@@ -420,12 +421,12 @@ mod tests {
         let wire = Wire::new(Protocol::Http2);
         let (first, second) = (dispatched(&wire, true), dispatched(&wire, false));
         for (stream, ends) in [(1, true), (3, false)] {
-            wire.told_out(Fact::HeadersBegin { stream, ends }, None);
+            wire.told_out(Fact::HeadersBegin { stream, ends, cut: false }, None);
         }
         assert_eq!((first.marks().stream_id, second.marks().stream_id), (Some(1), Some(3)));
         assert!(first.marks().touched && second.marks().touched && !lost(&first) && !lost(&second));
         // Trailers of a request are no second head.
-        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true }, None);
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None);
         assert!(!lost(&second));
     }
 
@@ -434,19 +435,19 @@ mod tests {
         type Wrong = fn(&Wire, &Exchange);
         let wrongs: [(&str, Wrong); 4] = [
             ("a stream that nobody was given", |wire, _| {
-                wire.told_out(Fact::HeadersBegin { stream: 7, ends: true }, None)
+                wire.told_out(Fact::HeadersBegin { stream: 7, ends: true, cut: false }, None)
             }),
             ("a head that does not end the stream", |wire, _| {
-                wire.told_out(Fact::HeadersBegin { stream: 1, ends: false }, None);
+                wire.told_out(Fact::HeadersBegin { stream: 1, ends: false, cut: false }, None);
             }),
             ("another answer than hyper gave", |wire, exchange| {
-                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true }, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, status: Some(404), interim: None }, None);
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, status: Some(404), interim: None }, None, None);
                 wire.answered(exchange, StatusCode::OK);
             }),
             ("a head that can't be read", |wire, _| {
-                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true }, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, status: None, interim: None }, None);
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, status: None, interim: None }, None, None);
             }),
         ];
         for (name, wrong) in wrongs {
@@ -467,7 +468,7 @@ mod tests {
         let refused = dispatched(&wire, true);
         wire.refused(&refused);
         let next = dispatched(&wire, true);
-        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true }, None);
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None);
         assert!(next.marks().touched && !lost(&next) && refused.is_response_over());
     }
 }

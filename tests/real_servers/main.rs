@@ -6,6 +6,7 @@
 //! these and runs them.
 
 mod attempts;
+mod capture;
 mod receiver;
 mod server;
 

@@ -19,6 +19,8 @@ pub(crate) const BODY: &[u8] = &[b'x'; 20_000];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Software {
     Nginx,
+    /// Without TLS.
+    NginxPlain,
     Caddy,
     Nghttpd,
 }
@@ -37,6 +39,7 @@ pub(crate) struct Served {
 pub(crate) struct Server {
     software: Software,
     folder: PathBuf,
+    port: u16,
     url: String,
     process: std::sync::Mutex<Child>,
 }
@@ -50,18 +53,29 @@ impl Server {
         fs::write(folder.join("htdocs/file"), BODY).unwrap();
         let port = free_port();
         let process = match software {
-            Software::Nginx => nginx(&folder, port),
+            Software::Nginx => nginx(&folder, &format!("{port} ssl http2")),
+            Software::NginxPlain => nginx(&folder, &port.to_string()),
             Software::Caddy => caddy(&folder, port),
             Software::Nghttpd => nghttpd(&folder, port),
         };
-        let url = format!("https://localhost:{port}/file");
-        let server = Self { software, folder, url, process: process.into() };
+        let scheme = if software == Software::NginxPlain { "http" } else { "https" };
+        let url = format!("{scheme}://localhost:{port}/file");
+        let server = Self { software, folder, port, url, process: process.into() };
         server.wait_until_it_listens(port).await;
         server
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// nginx only: answers once the whole request is there.
+    pub(crate) fn upload_url(&self) -> String {
+        self.url.replace("/file", "/upload")
     }
 
     pub(crate) fn certificate(&self) -> PathBuf {
@@ -71,13 +85,13 @@ impl Server {
     /// Ends the server the way its operators do, and reads what it wrote.
     pub(crate) fn stop_and_read_log(&self) -> Vec<Served> {
         let mut process = self.process.lock().unwrap();
-        let signal = if self.software == Software::Nginx { "QUIT" } else { "TERM" };
+        let signal = if matches!(self.software, Software::Nginx | Software::NginxPlain) { "QUIT" } else { "TERM" };
         let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", process.id())).status().unwrap();
         assert!(sent.success(), "the server is gone already:\n{}", self.messages());
         process.wait().unwrap();
         let log = fs::read_to_string(self.folder.join("access.log")).expect("the server wrote its log");
         match self.software {
-            Software::Nginx => log.lines().map(read_nginx).collect(),
+            Software::Nginx | Software::NginxPlain => log.lines().map(read_nginx).collect(),
             Software::Caddy => log.lines().map(read_caddy).collect(),
             Software::Nghttpd => log.lines().filter_map(read_nghttpd).collect(),
         }
@@ -112,7 +126,7 @@ impl Drop for Server {
 
 // === nginx ===
 
-fn nginx(folder: &Path, port: u16) -> Child {
+fn nginx(folder: &Path, listen: &str) -> Child {
     let config = format!(
         r#"daemon off;
 master_process off; # one process, which the test can wait for
@@ -125,12 +139,19 @@ http {{
   client_body_temp_path tmp-body; proxy_temp_path tmp-proxy; fastcgi_temp_path tmp-fastcgi;
   uwsgi_temp_path tmp-uwsgi; scgi_temp_path tmp-scgi;
   server {{
-    listen 127.0.0.1:{port} ssl http2;
+    listen 127.0.0.1:{listen};
     server_name localhost;
     ssl_certificate cert.pem;
     ssl_certificate_key key.pem;
     ssl_protocols TLSv1.3;
     root htdocs;
+    location /upload {{ proxy_pass http://unix:backend:/file; }} # takes the whole request before it answers
+  }}
+  server {{
+    listen unix:backend;
+    root htdocs;
+    error_page 405 =200 $uri; # a POST of a file gets it as well
+    access_log off;
   }}
 }}
 "#
@@ -235,14 +256,14 @@ fn spawn(mut command: Command, folder: &Path, stdout: Stdio) -> Child {
 }
 
 /// Debian puts servers into /usr/sbin, which is not in every user's PATH.
-fn program(name: &str) -> PathBuf {
+pub(crate) fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain([PathBuf::from("/usr/sbin")])
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
         .unwrap_or_else(|| {
-            panic!("{name} is not installed: run `.ci/run full`, or install nginx-light, caddy, nghttp2-server")
+            panic!("{name} is not installed: run `.ci/run full`, or install nginx-light, caddy, nghttp2-server, tshark")
         })
 }
 

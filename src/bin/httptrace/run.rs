@@ -81,6 +81,8 @@ fn client(plan: &Plan, output: &Output, attempts: &Arc<Attempts>) -> Result<Clie
     let (reports, ended) = (output.reports(), Arc::clone(attempts));
     let mut builder = Client::builder()
         .max_headers(1_000)
+        // The user's wish to decrypt a capture, as curl and browsers take it.
+        .danger_log_tls_keys(std::env::var_os("SSLKEYLOGFILE").is_some_and(|path| !path.is_empty()))
         .timeline(true)
         .client_trace(Arc::clone(attempts) as Arc<dyn ClientTrace>)
         .on_timeline(move |timeline| {
