@@ -25,7 +25,7 @@ use crate::{
     support::{
         client::{Traced, read},
         dns::FakeResolver,
-        frames::{DATA, PREFACE, data, greeting, head},
+        frames::{DATA, HEADERS, PREFACE, data, greeting, head},
         gate::Gate,
         origin::{Origin, Refusing},
         script::{
@@ -104,6 +104,37 @@ async fn an_early_answer_never_makes_a_negative_wait() {
         ExpectedTimeline::new().phases(phases).status(413).response("complete").check(&timeline);
         assert!(timeline.wrote_request.is_none(), "it was never written whole");
         drop(sender);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_begins_before_the_upload_ends_is_never_waited_for() {
+    let begin = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no";
+    let upload = b"4\r\nlate\r\n0\r\n\r\n".len();
+    let http1 = Origin::plain().script([ReadHead, write(begin), Read(upload), write("k"), AwaitClose]);
+    let http2 = Origin::plain().script([
+        Read(PREFACE),
+        greeting(),
+        ReadFrame(HEADERS, 1),
+        write([head(1, 200, &[], false), data(1, b"o", false)].concat()),
+        ReadFrame(DATA, 1),
+        write(data(1, b"k", true)),
+        AwaitClose,
+    ]);
+    for (origin, http2) in [(http1, false), (http2, true)] {
+        let builder = origin.client_builder();
+        let traced = Traced::new(if http2 { builder.http2_prior_knowledge() } else { builder });
+        let (mut sender, body) = Channel::<Bytes, Error>::new(1);
+        let request = Request::post(origin.url("/")).body(body).expect("a request");
+        let response = within("an answer", traced.client.request(request)).await.expect("a response");
+        sender.send_data(Bytes::from_static(b"late")).await.expect("room");
+        drop(sender);
+        assert_eq!(read(response).await.expect("a body"), "ok");
+        traced.log.settled().await.assert_paired();
+        let timeline = traced.timeline().await;
+        let phases = ["get-connection", "connect", "request-write", "response-read"];
+        ExpectedTimeline::new().phases(phases).status(200).idle_return("pooled").check(&timeline);
+        assert!(timeline.final_first_byte < timeline.wrote_request, "the one before the other, and both told");
     }
 }
 
