@@ -51,6 +51,7 @@ impl Ask {
             scheme: "https",
             attempt,
             resend_count: attempt - 1,
+            retry_reason: (attempt > 1).then_some(RetryReason::StaleConnection),
             tag: None,
         })
     }
