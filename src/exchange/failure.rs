@@ -29,8 +29,6 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
         return match h2.get_io() {
             // h2's word for an end of the connection that it did not expect.
             Some(io) if first_byte && io.kind() == io::ErrorKind::BrokenPipe => Kind::BodyIncomplete,
-            // h2 calls an end in the middle of a stream a broken pipe.
-            Some(io) if first_byte && io.kind() == io::ErrorKind::BrokenPipe => Kind::BodyIncomplete,
             Some(io) => of_io(io, phase),
             None if h2.is_go_away() && h2.is_remote() => Kind::Http2GoAway,
             None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,
