@@ -22,6 +22,7 @@ use http_body_util::{BodyExt, Empty, Full, channel::Channel};
 use httptrace::{Client, ClientBuilder, ClientTrace, Error, ResponseBody, hooks::*, timeline::TimelineHandle};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider};
 
+use self::Instrument::*;
 use crate::support::{frames::lines, origin::Origin, pass, script::Step, within};
 
 /// Panics in every hook, and counts them.
@@ -76,8 +77,6 @@ enum Instrument {
     Timeline,
     Everybody,
 }
-
-use Instrument::*;
 
 const INSTRUMENTS: [Instrument; 7] =
     [Nobody, EmptyHook, PanickingHook, Unsampled, Sampled, Instrument::Timeline, Everybody];
