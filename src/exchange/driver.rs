@@ -71,6 +71,8 @@ impl Driver {
         let result = match &mut self.engine {
             Engine::Http1(conn) => conn.as_mut().poll(cx),
             Engine::Http2(conn) => {
+                // Before it looks, so that nothing said meanwhile is missed.
+                self.shared.wire.watch(cx.waker());
                 let result = Pin::new(&mut *conn).poll(cx);
                 let max = conn.current_max_send_streams();
                 if std::mem::replace(&mut self.max_streams, max) != max {

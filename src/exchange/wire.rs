@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
     time::Instant,
 };
 
@@ -47,6 +48,8 @@ struct Streams {
     pings: Vec<([u8; 8], Instant)>,
     flow: Flow,
     record: Http2Record,
+    /// Whom to wake when the peer says how many requests it takes: hyper reads in a task of its own.
+    driver: Option<Waker>,
 }
 
 struct Stream {
@@ -66,6 +69,7 @@ impl Wire {
                 pings: Vec::new(),
                 flow: Flow::default(),
                 record: Http2Record::default(),
+                driver: None,
             })),
         };
         let no = || AtomicBool::new(false);
@@ -140,6 +144,20 @@ impl Wire {
     /// The last stream that the peer will handle, if it sent GOAWAY.
     pub(super) fn goaway(&self) -> Option<u32> {
         self.http2(|streams| streams.record.goaway.as_ref().map(|goaway| goaway.last_stream)).flatten()
+    }
+
+    /// The driver is to hear of GOAWAY and of settings.
+    pub(super) fn watch(&self, driver: &Waker) {
+        self.http2(|streams| match &mut streams.driver {
+            Some(known) => known.clone_from(driver),
+            none => *none = Some(driver.clone()),
+        });
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = self.http2(|streams| streams.driver.clone()).flatten() {
+            driver.wake();
+        }
     }
 
     /// What passed beside requests; `None` on HTTP/1.
@@ -303,9 +321,11 @@ impl Wire {
             }
             Fact::Setting { id, value } => {
                 self.http2(|streams| streams.setting(id, value, at));
+                self.wake_driver();
             }
             Fact::GoAway { last_stream, code } => {
                 self.http2(|streams| streams.record.goaway = Some(GoAway { last_stream, error_code: code }));
+                self.wake_driver();
             }
             Fact::WindowUpdate { stream, by } => {
                 self.http2(|streams| streams.flow.window_update(stream, by, at));
