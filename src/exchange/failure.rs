@@ -90,6 +90,9 @@ pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
     if let Some(h2) = find::<h2::Error>(error) {
         return if h2.is_go_away() && h2.is_remote() {
             CloseReason::GoAway
+        } else if h2.get_io().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            // h2's word for a stream whose connection came to its end.
+            CloseReason::PeerClosed
         } else if h2.is_io() {
             CloseReason::IoError
         } else {
