@@ -437,7 +437,7 @@ impl Call {
         if let Some(at) = self.attempt.hooks.now() {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
         }
-        self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some(&self.attempt));
+        self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some((&self.attempt, reason)));
         (self.head, self.payload) = (Some(head), payload);
         Ok(reason)
     }

@@ -10,7 +10,7 @@ use crate::{
     connection::{Protocol, TraceRef},
     exchange::{Exchange, Fields, Terms},
     hooks::{
-        self, ClientTrace, Stack,
+        self, ClientTrace, RetryReason, Stack,
         emit::{GetConn, Hooks},
     },
     pool::PoolKey,
@@ -29,7 +29,14 @@ pub(super) struct Attempt {
 
 impl Attempt {
     /// Asks who wants to hear of it, makes the record if anybody does, and calls `get_conn`.
-    pub(super) fn start(inner: &Inner, key: &PoolKey, head: &mut Parts, attempt: u32, before: Option<&Self>) -> Self {
+    /// `before`: the attempt that failed, and why this one follows.
+    pub(super) fn start(
+        inner: &Inner,
+        key: &PoolKey,
+        head: &mut Parts,
+        attempt: u32,
+        before: Option<(&Self, RetryReason)>,
+    ) -> Self {
         let user = match (hooks::trace_in(&head.extensions), &inner.trace) {
             (Some(request), Some(client)) => Some(Arc::new(Stack::new([request, Arc::clone(client)])) as Arc<_>),
             (request, client) => request.or_else(|| client.clone()),
@@ -51,10 +58,13 @@ impl Attempt {
                 scheme: key.scheme(),
                 attempt,
                 resend_count: resends.unwrap_or(attempt - 1),
+                retry_reason: before.map(|(_, reason)| reason),
                 tag: head.extensions.get::<Tag>().copied(),
             });
             this.reports = match before {
-                Some(before) => before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect(),
+                Some((before, _)) => {
+                    before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect()
+                }
                 None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
             };
             if inner.timeline || this.reports.iter().any(|report| report.records()) {

@@ -105,11 +105,7 @@ impl Driver {
                 ready!(result)
             }
         };
-        let reason = match result {
-            // It ended as it had said that it would.
-            Ok(()) if self.draining => CloseReason::GoAway,
-            result => failure::end_reason(&result),
-        };
+        let reason = failure::end_reason(&result);
         // After a GOAWAY hyper ends what takes requests; the connection ends with its last stream.
         if wire.goaway().is_some() && !wire.is_released() {
             self.leaving = Some(reason);
@@ -220,9 +216,7 @@ impl Driver {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        // A peer that goes after its GOAWAY went for that reason.
-        let said_so = self.shared.wire.goaway().is_some() && reason == CloseReason::PeerClosed;
-        let reason = self.shared.closing(if said_so { CloseReason::GoAway } else { reason });
+        let reason = self.shared.closing(reason);
         let returning = {
             let mut desk = self.shared.desk();
             desk.ended = true;

@@ -171,8 +171,11 @@ impl<C: Pooled> Pool<C> {
             }
             Effect::Dial(waiter, ticket) => {
                 let permit = Permit { pool: Arc::clone(self), ticket: Some(ticket) };
-                // A permit that can't be delivered gives its turn to the next by being dropped.
-                let _ = waiter.send(Grant::Dial(permit));
+                if let Err(unsent) = waiter.send(Grant::Dial(permit)) {
+                    // Out of the queue, or the turn would come back to it; then dropped, so that the next one has it.
+                    self.lock().cancel(ticket);
+                    drop(unsent);
+                }
             }
             Effect::Waits(waiter, cause) => {
                 let _ = waiter.send(Grant::Waits(cause));
@@ -266,5 +269,44 @@ impl<C: Pooled> Drop for Permit<C> {
         if let Some(ticket) = self.ticket.take() {
             self.pool.change(|core, effects| core.dial_dropped(ticket, clock::now(), effects));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No connection is ever made here.
+    enum Never {}
+
+    impl Poolable for Never {
+        fn is_open(&self) -> bool {
+            match *self {}
+        }
+
+        fn share(&self) -> Option<Self> {
+            match *self {}
+        }
+    }
+
+    impl Pooled for Never {
+        fn close(self, _: CloseReason) {
+            match self {}
+        }
+    }
+
+    #[test]
+    fn a_turn_to_dial_does_not_come_back_to_a_waiter_that_is_leaving() {
+        let pool = Pool::<Never>::new(PoolConfig::default());
+        let key = PoolKey::from_uri(&http::Uri::from_static("http://origin.test/")).expect("a key");
+        let Checked::Waiting { mut waiting, dial: Some(permit), .. } = pool.checkout(&key, clock::now(), false) else {
+            panic!("an empty pool has nothing to give but the permit to dial");
+        };
+        // It is about to leave the queue, on another thread, when its dial is dropped.
+        waiting.grants.close();
+        drop(permit);
+        assert_eq!(pool.busy(), 0);
+        drop(waiting);
+        assert_eq!(pool.busy(), 0);
     }
 }

@@ -22,7 +22,7 @@ use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
-    hooks::{ConnOutcome, IdleReturn, ResponseOutcome, WaitCause},
+    hooks::{ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
 };
 
 /// What was asked for: the same for all views of one attempt.
@@ -43,6 +43,8 @@ pub struct RequestInfo {
     pub attempt: u32,
     /// How often this request was sent before, hops included; 0 for the first time.
     pub resend_count: u32,
+    /// Why the attempt before was given up for this one; absent for a first attempt.
+    pub retry_reason: Option<RetryReason>,
     /// The mark that the application put on the request.
     pub tag: Option<Tag>,
 }

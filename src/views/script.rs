@@ -51,6 +51,7 @@ impl Ask {
             scheme: "https",
             attempt,
             resend_count: attempt - 1,
+            retry_reason: (attempt > 1).then_some(RetryReason::StaleConnection),
             tag: None,
         })
     }
@@ -74,6 +75,11 @@ impl Attempt {
         let (mut parts, info, anchor) = (ask.parts(), ask.info(self.info.attempt + 1), TimeAnchor::new());
         let reports = self.reports.iter().filter_map(|report| report.again(&mut parts, &info, anchor)).collect();
         Self::new(anchor, info, reports, parts.headers)
+    }
+
+    /// For hooks in an order that is no client's.
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.recorder
     }
 
     pub(super) fn at(&self, ms: u64) -> Instant {

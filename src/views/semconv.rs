@@ -94,6 +94,8 @@ names! {
     CONNECTION_AGE = "httptrace.connection.age";
     /// Which request on it this is, from 1.
     CONNECTION_REQUEST_NUMBER = "httptrace.connection.request_number";
+    /// Why the attempt before was given up for this one.
+    RETRY_REASON = "httptrace.retry.reason";
     /// The HTTP/2 stream.
     HTTP2_STREAM_ID = "httptrace.http2.stream_id";
     /// `httptrace.http2.blocked_time`: seconds in which flow control kept the body of the request back.

@@ -37,6 +37,9 @@ struct Attempt<'a> {
     trace_id: Option<String>,
     span_id: Option<String>,
     sampled: Option<bool>,
+    /// Why the attempt before was given up for this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_reason: Option<&'static str>,
     connection: Option<Connection>,
     dns: Option<Dns<'a>>,
     tls: Option<Tls<'a>>,
@@ -144,6 +147,7 @@ impl<'a> From<&'a Timeline> for Attempt<'a> {
             trace_id: timeline.trace.map(|trace| format!("{:032x}", trace.trace_id)),
             span_id: timeline.trace.map(|trace| format!("{:016x}", trace.span_id)),
             sampled: timeline.trace.map(|trace| trace.sampled),
+            retry_reason: timeline.request.retry_reason.map(httptrace::hooks::RetryReason::as_str),
             connection: connection(timeline),
             dns: dns(timeline),
             tls: tls(timeline),

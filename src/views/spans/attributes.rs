@@ -26,6 +26,7 @@ pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
     if info.resend_count > 0 {
         all.push(KeyValue::new(HTTP_REQUEST_RESEND_COUNT, i64::from(info.resend_count)));
     }
+    all.extend(info.retry_reason.map(|reason| KeyValue::new(RETRY_REASON, reason.as_str())));
     all
 }
 

@@ -32,6 +32,7 @@ impl Script {
             scheme: "https",
             attempt: 1,
             resend_count: 0,
+            retry_reason: None,
             tag: None,
         });
         Self { anchor, recorder: Arc::new(Recorder::new(anchor, request, Vec::new(), false)) }

@@ -1,4 +1,5 @@
-//! What Go's tests of its transport's pool ask for, by what they promise. Those that stand elsewhere have the same note.
+//! What Go's tests of its transport's pool ask for, by what they promise. Those that stand
+//! elsewhere (`tests/it/like_go/`, `limits.rs`, `outcomes.rs`) have the same note.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,9 +13,7 @@ use crate::support::{
     dns::FakeResolver,
     gate::Gate,
     origin::Origin,
-    pass,
-    trace::Ends,
-    within,
+    pass, within,
 };
 
 async fn hello<B>(_: B) -> Response<Full<Bytes>> {
@@ -24,61 +23,6 @@ async fn hello<B>(_: B) -> Response<Full<Bytes>> {
 fn used(timeline: &Timeline) -> (&'static str, u64) {
     let used = timeline.connection.as_ref().expect("a connection");
     (used.outcome.as_str(), used.request_number)
-}
-
-/// An origin, the gate at which its name's lookups are held, and a resolver for it.
-fn held_lookups() -> (Origin, Gate, Arc<FakeResolver>) {
-    let gate = Gate::new();
-    let resolver = FakeResolver::new().local("origin.test").hold("origin.test", &gate);
-    (Origin::plain().serve(hello), gate, Arc::new(resolver))
-}
-
-/// Go: TestTransportMaxConnsPerHostIncludeDialInProgress.
-#[tokio::test]
-async fn a_dial_in_progress_counts_under_the_limit() {
-    let (origin, gate, resolver) = held_lookups();
-    let traced = Traced::new(origin.client_builder().resolver(resolver).max_connections_per_host(1));
-    let requests = [0; 2].map(|_| tokio::spawn(traced.read_later(origin.url_at("origin.test", "/"))));
-    gate.reached().await;
-    tokio::task::yield_now().await;
-    assert_eq!(traced.log.count("dns_start"), 1, "{}", traced.log);
-    gate.open();
-    for request in requests {
-        within("a response", request).await.expect("no panic").expect("a response");
-    }
-    traced.log.settled().await.assert_paired_over(2);
-    assert_eq!((origin.accepted(), traced.log.count("connect_start")), (1, 1));
-}
-
-/// Go: TestTransportMaxConnsPerHostDialCancellation.
-#[tokio::test]
-async fn a_request_given_up_in_its_dial_does_not_keep_the_next_one_waiting() {
-    let (origin, gate, resolver) = held_lookups();
-    let traced = Traced::new(origin.client_builder().resolver(resolver).max_connections_per_host(1));
-    let given_up = tokio::spawn(traced.read_later(origin.url_at("origin.test", "/")));
-    gate.reached().await;
-    given_up.abort();
-    traced.log.wait_for("get_conn_failed", 1).await;
-    let next = tokio::spawn(traced.read_later(origin.url_at("origin.test", "/")));
-    tokio::task::yield_now().await;
-    gate.open();
-    within("the next", next).await.expect("no panic").expect("a response");
-    traced.log.settled().await.assert_paired_over(2);
-    assert_eq!((origin.accepted(), origin.served()), (1, 1));
-}
-
-/// Go: TestTransportPoolConnCannotReuseConnectionInUse.
-#[tokio::test]
-async fn a_connection_in_use_is_not_used_by_another_request() {
-    let origin = Origin::plain().serve(hello);
-    let traced = Traced::new(origin.client_builder());
-    let held = within("a head", traced.get(origin.url("/"))).await.expect("a response");
-    traced.read(origin.url("/")).await.expect("a response");
-    read(held).await.expect("a body");
-    traced.log.settled().await.assert_paired_over(2);
-    let got = traced.log.details("got_conn");
-    assert!(got.iter().all(|got| got.ends_with("outcome=new request_number=1")), "{got:?}");
-    assert_eq!(origin.accepted(), 2);
 }
 
 /// Go: TestTransportPoolConnConnectionBecomesAvailableDuringDial.
@@ -106,38 +50,6 @@ async fn a_dial_that_was_overtaken_serves_the_next_request() {
     let expected = [("new", 1), ("handed_over", 1), ("handed_over", 2)];
     assert_eq!(outcomes, expected, "{}", traced.log);
     assert_eq!(origin.accepted(), 2);
-}
-
-/// Go: TestTransportPoolConnCancelRequestWithDisableKeepAlives.
-#[tokio::test]
-async fn without_keep_alive_the_dial_of_a_request_that_gave_up_is_not_kept() {
-    let (origin, gate, resolver) = held_lookups();
-    let ends = Ends::default();
-    let builder = origin.client_builder().resolver(resolver).pool_max_idle(0).client_trace(ends.hooks());
-    let traced = Traced::new(builder);
-    let given_up = tokio::spawn(traced.read_later(origin.url_at("origin.test", "/")));
-    gate.reached().await;
-    given_up.abort();
-    traced.log.wait_for("get_conn_failed", 1).await;
-    gate.open();
-    traced.log.wait_for("conn_closed", 1).await;
-    traced.read(origin.url_at("origin.test", "/")).await.expect("a response");
-    traced.log.wait_for("conn_closed", 2).await;
-    assert_eq!(ends.taken().closed, ["keep_alive_disabled by client"; 2]);
-    assert_eq!((origin.accepted(), origin.served()), (2, 1));
-}
-
-/// Go: TestTransportPoolConnDisableKeepAlives.
-#[tokio::test]
-async fn without_keep_alive_every_request_dials() {
-    let origin = Origin::plain().serve(hello);
-    let traced = Traced::new(origin.client_builder().pool_max_idle(0));
-    for _ in 0..3 {
-        traced.read(origin.url("/")).await.expect("a response");
-    }
-    traced.log.settled().await.assert_paired_over(3);
-    assert_eq!(traced.log.details("put_idle_conn"), ["closed keep_alive_disabled"; 3]);
-    assert_eq!(origin.accepted(), 3);
 }
 
 /// Go: TestTransportMaxIdleConns.
