@@ -30,6 +30,8 @@ pub(crate) struct Wire {
     peer_ended: AtomicBool,
     /// HTTP/1: bytes came that no request asked for.
     surplus: AtomicBool,
+    /// hyper has let go of the byte stream.
+    released: AtomicBool,
 }
 
 enum OnWire {
@@ -73,7 +75,7 @@ impl Wire {
             })),
         };
         let no = || AtomicBool::new(false);
-        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no() }
+        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no(), released: no() }
     }
 
     fn lock(&self) -> MutexGuard<'_, OnWire> {
@@ -146,12 +148,21 @@ impl Wire {
         self.http2(|streams| streams.record.goaway.as_ref().map(|goaway| goaway.last_stream)).flatten()
     }
 
-    /// The driver is to hear of GOAWAY and of settings.
+    /// The driver is to hear of GOAWAY, of settings, and of the end of the byte stream.
     pub(super) fn watch(&self, driver: &Waker) {
         self.http2(|streams| match &mut streams.driver {
             Some(known) => known.clone_from(driver),
             none => *none = Some(driver.clone()),
         });
+    }
+
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::Release);
+        self.wake_driver();
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
     }
 
     fn wake_driver(&self) {
