@@ -4,5 +4,6 @@
 mod dials;
 mod events;
 mod http2;
+mod pool;
 mod reuse;
 mod spans;

@@ -1,5 +1,4 @@
 //! What the pool promises: limits with fair waiters, the cause of every wait, what becomes of every connection and why.
 
-mod like_go;
 mod limits;
 mod outcomes;
