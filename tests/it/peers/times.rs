@@ -162,8 +162,12 @@ async fn a_duration_is_never_shorter_than_what_the_caller_waited() {
     let before = now();
     let response = scene.traced.get(origin.url_at("origin.test", "/"));
     let body = tokio::spawn(async move { read(within("a head", response).await?).await });
-    for gate in [gate, origin.gate("head"), origin.gate("body")] {
+    let pauses =
+        [(gate, "dns_start"), (origin.gate("head"), "wrote_request"), (origin.gate("body"), "got_first_response_byte")];
+    for (gate, begun) in pauses {
         gate.reached().await;
+        // The phase has begun on this side too: from here on, it lasts as long as the pause.
+        scene.traced.log.wait_for(begun, 1).await;
         tokio::time::sleep(PAUSE).await;
         gate.open();
     }
