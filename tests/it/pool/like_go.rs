@@ -1,5 +1,6 @@
-//! What Go's tests of its transport's pool ask for, by what they promise. Those that stand
-//! elsewhere (`tests/it/like_go/`, `limits.rs`, `outcomes.rs`) have the same note.
+//! What Go's tests of its transport's pool ask for, by what they promise.
+//!
+//! Those that stand elsewhere (`tests/it/like_go/`, `limits.rs`, `outcomes.rs`) have the same note.
 
 use std::{sync::Arc, time::Duration};
 
