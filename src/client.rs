@@ -400,6 +400,7 @@ impl Call {
         let terms = Terms {
             expect: expects.then_some(config.expect_continue_timeout),
             max_informational: config.max_informational,
+            max_head_bytes: config.max_head_bytes,
         };
         let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);

@@ -15,7 +15,7 @@ pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
         return Error::with(Kind::RequestBodyFailed, Phase::RequestWrite, own);
     }
     let phase = exchange.phase();
-    let kind = kind(&error, phase);
+    let kind = exchange.aborted().unwrap_or_else(|| kind(&error, phase));
     let phase = match kind {
         Kind::InvalidRequest => Phase::Request,
         _ => phase,

@@ -300,8 +300,9 @@ impl Wire {
                     exchange.head_begins(at);
                 }
             }
-            Fact::HeadersEnd { stream, status, interim } => {
+            Fact::HeadersEnd { stream, length, status, interim } => {
                 if let Some(exchange) = self.stream(stream) {
+                    exchange.head_length(length);
                     self.head(&exchange, status, interim, at);
                 }
             }
@@ -438,7 +439,8 @@ mod tests {
 
     fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
-        let exchange = Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50 }));
+        let exchange =
+            Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50, max_head_bytes: 1000 }));
         wire.dispatch(&exchange, ends);
         exchange
     }
@@ -473,12 +475,12 @@ mod tests {
             }),
             ("another answer than hyper gave", |wire, exchange| {
                 wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, status: Some(404), interim: None }, None, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, length: 1, status: Some(404), interim: None }, None, None);
                 wire.answered(exchange, StatusCode::OK);
             }),
             ("a head that can't be read", |wire, _| {
                 wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, status: None, interim: None }, None, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, length: 1, status: None, interim: None }, None, None);
             }),
         ];
         for (name, wrong) in wrongs {

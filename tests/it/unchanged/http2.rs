@@ -92,7 +92,7 @@ async fn http2_is_the_same_whoever_listens() {
                     ])],
                 )
                 .with(|builder| builder.max_head_bytes(1000)),
-                &["http2_protocol_error in response-read", DONE],
+                &["head_too_large in response-read", DONE],
                 1,
             ),
             (
