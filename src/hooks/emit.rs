@@ -283,3 +283,29 @@ impl Drop for Tls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Returns(Mutex<Vec<IdleReturn>>);
+
+    impl ClientTrace for Returns {
+        fn put_idle_conn(&self, info: &PutIdleConnInfo) {
+            self.0.lock().expect("no panic under the lock").push(info.outcome);
+        }
+    }
+
+    #[test]
+    fn a_return_is_told_once_also_if_nobody_ends_it() {
+        let told = Arc::new(Returns::default());
+        let owed = || Return { owed: Owed(Some(Hooks::new(None, Some(Arc::clone(&told) as Arc<dyn ClientTrace>)))) };
+        drop(owed());
+        owed().done(IdleReturn::Pooled);
+        let told = told.0.lock().expect("no panic under the lock");
+        assert_eq!(*told, [IdleReturn::Closed(CloseReason::Canceled), IdleReturn::Pooled]);
+    }
+}
