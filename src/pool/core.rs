@@ -61,11 +61,20 @@ pub(super) struct Host<W> {
     pub(super) undialed: BTreeSet<u64>,
     /// Those of them who were told that a connection is just coming back.
     pub(super) hopeful: BTreeSet<u64>,
+    /// Waiters whose last connection proved stale: they take no used one as long as they have a dial of their own.
+    pub(super) wary: BTreeSet<u64>,
     pub(super) dialing: usize,
     pub(super) open: usize,
     /// HTTP/1 connections whose response is over, and which will be ready in a moment.
     pub(super) returning: usize,
     pub(super) learned: Option<(Protocol, Instant)>,
+}
+
+impl<W> Host<W> {
+    pub(super) fn take(&mut self, serial: u64) -> Option<W> {
+        self.wary.remove(&serial);
+        self.waiters.remove(&serial)
+    }
 }
 
 pub(super) struct Slot<C> {
@@ -134,8 +143,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             return Checkout::Ready(lease);
         }
         let serial = self.next_serial();
-        let may_dial = self.may_dial(host, self.hosts[host].undialed.len() + 1, now);
+        // Who wants a new connection has no hope in one that is just coming back.
+        let ahead = if fresh { usize::MAX } else { self.hosts[host].undialed.len() + 1 };
+        let may_dial = self.may_dial(host, ahead, now);
         self.hosts[host].waiters.insert(serial, waiter());
+        if fresh {
+            self.hosts[host].wary.insert(serial);
+        }
         let (dial, cause) = match may_dial {
             Ok(()) => {
                 self.dial_begins(host);
@@ -158,7 +172,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     /// A waiter gave up. Its dial, if it has one, goes on.
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
         if let Some(host) = self.hosts.get_mut(ticket.host) {
-            host.waiters.remove(&ticket.serial);
+            host.take(ticket.serial);
             self.unqueue(ticket.host, ticket.serial);
         }
         self.forget_if_empty(ticket.host);
@@ -202,7 +216,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if self.closed {
             return self.refuse(index, conn, CloseReason::PoolClosed, effects);
         }
-        let owner = self.hosts[ticket.host].waiters.remove(&ticket.serial);
+        let owner = self.hosts[ticket.host].take(ticket.serial);
         if streams.is_some() {
             self.slots[index].conn = Some(conn);
             self.hosts[ticket.host].shared.push(index);
@@ -232,7 +246,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     pub(crate) fn dial_failed(&mut self, ticket: Ticket, error: &Error, now: Instant, effects: &mut Effects<C, W>) {
         self.dial_ends(ticket.host);
         let host = &mut self.hosts[ticket.host];
-        if let Some(owner) = host.waiters.remove(&ticket.serial) {
+        if let Some(owner) = host.take(ticket.serial) {
             effects.push(Effect::Fail(owner, error.clone()));
         }
         let last = host.dialing == 0 && host.shared.is_empty();
@@ -242,7 +256,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             let waited: Vec<_> = host.undialed.iter().copied().skip(host.returning).collect();
             for serial in waited {
                 self.unqueue(ticket.host, serial);
-                if let Some(waiter) = self.hosts[ticket.host].waiters.remove(&serial) {
+                if let Some(waiter) = self.hosts[ticket.host].take(serial) {
                     effects.push(Effect::Fail(waiter, error.clone()));
                 }
             }
@@ -410,6 +424,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             waiters: BTreeMap::new(),
             undialed: BTreeSet::new(),
             hopeful: BTreeSet::new(),
+            wary: BTreeSet::new(),
             dialing: 0,
             open: 0,
             returning: 0,
@@ -432,11 +447,12 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     fn give(&mut self, index: usize, conn: C, now: Instant, effects: &mut Effects<C, W>) -> IdleReturn {
         let slot = &self.slots[index];
         let host = slot.host;
+        let first = self.first_taker(host, slot.uses > 0);
         let refused = if self.closed {
             Some(CloseReason::PoolClosed)
         } else if self.too_old(slot, now) {
             Some(CloseReason::LifetimeExpired)
-        } else if self.first_waiter(host).is_some_and(|first| self.are_others_before(host, first, now)) {
+        } else if first.is_some_and(|first| self.are_others_before(host, first, now)) {
             Some(CloseReason::PoolFull)
         } else {
             None
@@ -444,7 +460,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if let Some(reason) = refused {
             return self.refuse(index, conn, reason, effects);
         }
-        if let Some(waiter) = self.next_waiter(host) {
+        if let Some(waiter) = first.and_then(|first| self.take_waiter(host, first)) {
             effects.push(Effect::Serve(waiter, self.lend(index, conn, ConnOutcome::HandedOver, None)));
             return IdleReturn::HandedOver;
         }

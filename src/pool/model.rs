@@ -110,6 +110,8 @@ struct Model {
     gone: BTreeSet<usize>,
     /// Waiters who were told that a connection is just coming back.
     hopes: BTreeSet<usize>,
+    /// Waiters that want a new connection.
+    wary: BTreeSet<usize>,
     /// All hosts speak HTTP/1 without TLS: whoever waits, waits for a place in the pool.
     one_line: bool,
 }
@@ -134,6 +136,7 @@ impl Model {
             evicted: BTreeSet::new(),
             gone: BTreeSet::new(),
             hopes: BTreeSet::new(),
+            wary: BTreeSet::new(),
             one_line: keys.iter().all(|key| key.starts_with("http:")),
         }
     }
@@ -179,8 +182,16 @@ impl Model {
                         let dials = |waiter: usize| self.dials.iter().any(|(_, _, other)| *other == waiter);
                         let late = self.config.late_binding;
                         assert!(late || !dials(waiter), "who dials waits for its own");
-                        let first =
-                            self.waiting.iter().find(|(first, (other, _))| *other == host && (late || !dials(**first)));
+                        // A retry that dials takes no used HTTP/1 connection.
+                        let wary = |waiter: usize| {
+                            let used = !lease.conn.http2 && lease.number > 1;
+                            used && self.wary.contains(&waiter) && dials(waiter)
+                        };
+                        assert!(!wary(waiter), "a used connection for a retry that dials");
+                        let first = self
+                            .waiting
+                            .iter()
+                            .find(|(first, (other, _))| *other == host && (late || !dials(**first)) && !wary(**first));
                         assert!(first.is_none_or(|(first, _)| *first > waiter), "an earlier waiter was passed over");
                         if self.one_line {
                             let earlier = self.undialed().filter(|(other, at)| *at != host && *other < waiter).count();
@@ -236,6 +247,9 @@ impl Model {
                     Checkout::Wait { ticket, dial, cause } => {
                         self.check_cause(host, dial, cause);
                         self.waiting.insert(waiter, (host, ticket));
+                        if fresh {
+                            self.wary.insert(waiter);
+                        }
                         if cause.is_none() {
                             self.hopes.insert(waiter);
                         }

@@ -150,11 +150,25 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// Takes the first waiter that a connection may be given to.
+    /// The first waiter that takes an HTTP/1 connection. A used one is not for those who dial because one proved stale.
+    pub(super) fn first_taker(&self, host: usize, used: bool) -> Option<u64> {
+        let entry = self.hosts.get(host)?;
+        if !used || !self.config.late_binding || entry.wary.is_empty() {
+            return self.first_waiter(host);
+        }
+        let takes = |serial: &&u64| !entry.wary.contains(serial) || entry.undialed.contains(serial);
+        entry.waiters.keys().find(takes).copied()
+    }
+
+    pub(super) fn take_waiter(&mut self, host: usize, serial: u64) -> Option<W> {
+        self.unqueue(host, serial);
+        self.hosts[host].take(serial)
+    }
+
+    /// Takes the first waiter that a stream may be given to.
     pub(super) fn next_waiter(&mut self, host: usize) -> Option<W> {
         let serial = self.first_waiter(host)?;
-        self.unqueue(host, serial);
-        self.hosts[host].waiters.remove(&serial)
+        self.take_waiter(host, serial)
     }
 
     /// Serves waiters with streams that are free, then lets those dial who may. Whether any was served.
@@ -281,6 +295,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             let looks = self.slots.iter().any(|(_, slot)| slot.host == index && slot.closing);
             assert!(looks || self.first_may_dial(index, now).is_none(), "who may dial waits");
             assert!(host.hopeful.is_subset(&host.undialed));
+            assert!(host.wary.iter().all(|serial| host.waiters.contains_key(serial)));
             assert!(host.undialed.iter().all(|serial| host.waiters.contains_key(serial)));
             assert!(host.idle.iter().all(|index| self.slots[*index].idle.is_some()), "the stack holds idle ones only");
             assert!(host.idle.len() <= self.config.max_idle_per_host);

@@ -362,3 +362,17 @@ fn who_hoped_for_a_connection_that_another_took_is_told_what_it_waits_for() {
     run(&mut model, [ask(0), dialed(0, false), ask(0), Step::Returning(0), ask(0), back(0)]);
     assert_eq!((model.loans.clone(), model.hopes.len(), model.dials.len()), (vec![0], 0, 2));
 }
+
+#[test]
+fn a_retry_takes_no_connection_that_comes_back_while_it_dials() {
+    let mut model = pool(PoolConfig::default());
+    model.run(&Step::Checkout { host: 0, fresh: false });
+    model.run(&Step::Dialed { which: 0, http2: false });
+    model.run(&Step::Returning(0));
+    model.run(&Step::Checkout { host: 0, fresh: true });
+    assert_eq!(model.dials.len(), 1, "it has no hope in the one that is coming back");
+    model.run(&Step::Return { which: 0, reuse: true });
+    assert_eq!((model.waiting.len(), model.core.idle_count()), (1, 1));
+    model.run(&Step::Dialed { which: 0, http2: false });
+    assert_eq!((model.waiting.len(), model.loans.as_slice()), (0, &[1][..]));
+}
