@@ -310,6 +310,7 @@ impl Call {
         dial: Option<Permit<Conn>>,
         mut cause: Option<WaitCause>,
     ) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
+        let _told = self.attempt.waiting();
         let mut progress = dial.map(|permit| self.dial(permit));
         // Another's dial is waited for no longer than an own one would be.
         let other = (cause == Some(WaitCause::OtherDial)).then_some(self.inner.dialer.config.connect_timeout);
