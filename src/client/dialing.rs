@@ -95,8 +95,7 @@ impl Dial {
         match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
             Ok((conn, driver)) => {
                 let info = &conn.shared().info;
-                let reports: Vec<_> =
-                    self.reports.iter().filter_map(|report| report.connection_opened(info)).collect();
+                let reports: Vec<_> = self.reports.iter().filter_map(|report| report.connection_opened(info)).collect();
                 let outcome = permit.dialed(protocol, |slot| {
                     conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot, reports: reports.clone() }));
                     conn

@@ -169,8 +169,7 @@ names! {
 pub const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
 
 /// The conventions' bucket edges for what a connection lives through, in seconds.
-pub const LONG_SECONDS: [f64; 14] =
-    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+pub const LONG_SECONDS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
 
 /// Bucket edges for sizes: powers of four from 256 B to 1 GiB.
 pub const BYTES: [f64; 12] = [
@@ -219,10 +218,16 @@ pub fn protocol_version(timeline: &Timeline) -> Option<&'static str> {
         Some(Version::HTTP_11) => Some("1.1"),
         Some(Version::HTTP_2) => Some("2"),
         Some(Version::HTTP_3) => Some("3"),
-        _ => timeline.connection.as_ref().map(|used| match used.info.protocol {
-            Protocol::Http1 => "1.1",
-            Protocol::Http2 => "2",
-        }),
+        _ => timeline.connection.as_ref().map(|used| version(used.info.protocol)),
+    }
+}
+
+/// The value of `network.protocol.version` for a connection.
+#[must_use]
+pub const fn version(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "1.1",
+        Protocol::Http2 => "2",
     }
 }
 

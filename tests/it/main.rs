@@ -5,6 +5,7 @@ mod dialing;
 mod exchanges;
 mod failures;
 mod interim;
+mod metrics;
 mod otlp;
 mod pool;
 mod rules;
