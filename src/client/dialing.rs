@@ -155,8 +155,9 @@ impl Home for Place {
     }
 
     fn closed(&self, reason: CloseReason, answered: u64) {
-        self.pool.closed(self.slot);
+        // Told first: a client that has shut down has told all.
         self.reports.iter().for_each(|report| report.closed(reason, answered));
+        self.pool.closed(self.slot);
     }
 
     fn expiry(&self) -> Option<Instant> {
