@@ -310,6 +310,7 @@ impl Call {
         cause: Option<WaitCause>,
         turn: Option<Instant>,
     ) -> Result<Lease<Conn>, Error> {
+        let _told = self.attempt.waiting();
         let mut progress = dial.map(|permit| self.dial(permit));
         let mut limit = self.waits_for(cause, turn);
         loop {

@@ -92,11 +92,26 @@ impl Attempt {
         trace
     }
 
+    /// The attempt has to wait, until what this returns is dropped.
+    pub(super) fn waiting(&self) -> Waits {
+        self.reports.iter().for_each(|report| report.waiting());
+        Waits(self.reports.clone())
+    }
+
     pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, terms: Terms) -> Arc<Exchange> {
         let fields = self.hooks.wants_fields().then(|| {
             let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
             Box::new(Fields { protocol, method, uri, headers })
         });
         Arc::new(Exchange::new(self.hooks.clone(), fields, terms))
+    }
+}
+
+/// Owes the reports the end of a wait.
+pub(super) struct Waits(Vec<Arc<dyn Report>>);
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.iter().for_each(|report| report.waited());
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     exchange::{self, Conn, Home},
     hooks::{ClientTrace, CloseReason, IdleReturn, emit::Hooks},
     pool::{Permit, Pool, Poolable, Pooled, SlotId},
-    timeline::{DialOutcome, DialRecorder, PendingDial, Report, RequestInfo},
+    timeline::{ConnectionReport, DialOutcome, DialRecorder, PendingDial, Report, RequestInfo},
 };
 
 pub(super) struct Dial {
@@ -46,13 +46,15 @@ impl Dial {
             None => self.hooks.clone(),
         };
         let result = self.dialer.dial(&self.target, &hooks, &self.progress).await;
+        let record = recorder.and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()));
+        if let Some(record) = &record {
+            self.reports.iter().for_each(|report| report.dialed(record));
+        }
         // Its request went on without it: it tells its own story, before the connection is used by another.
         let background = if permit.is_waited_for() {
             None
         } else {
-            recorder
-                .and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()))
-                .and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
+            record.and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
         };
         let setup = background.as_ref().map_or(self.setup, |dial| dial.trace);
         let outcome = match self.connected(result, setup, permit).await {
@@ -92,10 +94,13 @@ impl Dial {
         let hooks = Hooks::new(None, self.trace.clone());
         match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
             Ok((conn, driver)) => {
+                let info = &conn.shared().info;
+                let reports: Vec<_> = self.reports.iter().filter_map(|report| report.connection_opened(info)).collect();
                 let outcome = permit.dialed(protocol, |slot| {
-                    conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot }));
+                    conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot, reports: reports.clone() }));
                     conn
                 });
+                reports.iter().for_each(|report| report.returned(outcome));
                 tokio::spawn(driver.run());
                 Some(outcome)
             }
@@ -110,15 +115,27 @@ impl Dial {
 /// Connections are numbered for the whole process, so that two clients' records can be told apart.
 static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 
-/// A connection's place in the pool.
+/// A connection's place in the pool, and who hears of what it does there.
 struct Place {
     pool: Arc<Pool<Conn>>,
     slot: SlotId,
+    reports: Vec<Arc<dyn ConnectionReport>>,
+}
+
+impl Place {
+    fn returned(&self, outcome: IdleReturn) -> IdleReturn {
+        self.reports.iter().for_each(|report| report.returned(outcome));
+        outcome
+    }
 }
 
 impl Home for Place {
+    fn taken(&self) {
+        self.reports.iter().for_each(|report| report.taken());
+    }
+
     fn checkin(&self, conn: Conn) -> IdleReturn {
-        self.pool.checkin(self.slot, conn)
+        self.returned(self.pool.checkin(self.slot, conn))
     }
 
     fn returning(&self) {
@@ -126,7 +143,7 @@ impl Home for Place {
     }
 
     fn stream_ended(&self) -> IdleReturn {
-        self.pool.stream_ended(self.slot)
+        self.returned(self.pool.stream_ended(self.slot))
     }
 
     fn max_streams(&self, max: usize) {
@@ -137,7 +154,9 @@ impl Home for Place {
         self.pool.draining(self.slot);
     }
 
-    fn closed(&self) {
+    fn closed(&self, reason: CloseReason, answered: u64) {
+        // Told first: a client that has shut down has told all.
+        self.reports.iter().for_each(|report| report.closed(reason, answered));
         self.pool.closed(self.slot);
     }
 

@@ -6,7 +6,7 @@
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -227,7 +227,7 @@ impl Driver {
             exchange.connection_gone();
             owed.done(IdleReturn::Closed(reason));
         }
-        self.shared.home().closed();
+        self.shared.home().closed(reason, self.shared.answered.load(Ordering::Relaxed));
         if let Some(at) = self.hooks.now() {
             let (connection, requests) = (&self.shared.info, self.shared.requests());
             let wire = &self.shared.wire;

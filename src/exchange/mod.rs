@@ -55,6 +55,8 @@ use crate::{
 
 /// Where a connection belongs: the pool, with the connection's place in it.
 pub(crate) trait Home: Send + Sync {
+    /// A request uses the connection from now on.
+    fn taken(&self);
     /// An HTTP/1 connection can carry another request.
     fn checkin(&self, conn: Conn) -> IdleReturn;
     /// An HTTP/1 connection will be checked in in a moment.
@@ -65,8 +67,8 @@ pub(crate) trait Home: Send + Sync {
     fn max_streams(&self, max: usize);
     /// The peer takes no more requests.
     fn draining(&self);
-    /// The connection is closed.
-    fn closed(&self);
+    /// The connection is closed. `answered`: its requests that got a response's head.
+    fn closed(&self, reason: CloseReason, answered: u64);
     /// When to ask again whether it was idle for too long.
     fn expiry(&self) -> Option<Instant>;
 }
@@ -84,6 +86,7 @@ pub(crate) struct Shared {
     probe: Probe,
     home: OnceLock<Box<dyn Home>>,
     requests: AtomicU64,
+    answered: AtomicU64,
     desk: Mutex<Desk>,
 }
 
@@ -152,6 +155,7 @@ pub(crate) async fn open(
         probe: transport.probe(),
         home: OnceLock::new(),
         requests: AtomicU64::new(0),
+        answered: AtomicU64::new(0),
         desk: Mutex::default(),
         info: Arc::new(info),
     });
@@ -288,9 +292,10 @@ impl Conn {
         }
     }
 
-    /// Counts the request that comes now.
+    /// Counts the request that comes now, which uses the connection.
     pub(crate) fn count_request(&self) {
         self.shared().requests.fetch_add(1, Ordering::Relaxed);
+        self.shared().home().taken();
     }
 }
 
@@ -340,6 +345,7 @@ pub(crate) async fn send(
     };
     let (error, unsent, refused) = match result {
         Some(Sent::Done(Ok(response))) => {
+            shared.answered.fetch_add(1, Ordering::Relaxed);
             exchange.answer(response.status());
             ending.status = Some(response.status());
             ending.version = Some(response.version());

@@ -22,7 +22,7 @@ use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
-    hooks::{ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
+    hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
 };
 
 /// What was asked for: the same for all views of one attempt.
@@ -352,6 +352,23 @@ pub trait Report: Send + Sync {
         None
     }
 
+    /// The attempt has to wait for a connection.
+    fn waiting(&self) {}
+
+    /// Its wait is over, whichever way. Called once for each [`waiting`](Self::waiting).
+    fn waited(&self) {}
+
+    /// A dial that this attempt began has ended, whatever became of the attempt. Called once for each dial.
+    fn dialed(&self, dial: &DialRecord) {
+        let _ = dial;
+    }
+
+    /// That dial brought a connection. Returns who is to hear of it, whoever uses it.
+    fn connection_opened(&self, connection: &Arc<ConnectionInfo>) -> Option<Arc<dyn ConnectionReport>> {
+        let _ = connection;
+        None
+    }
+
     /// A dial that this attempt began has ended without it. Called before the connection is given on.
     fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
         let _ = dial;
@@ -360,6 +377,21 @@ pub trait Report: Send + Sync {
 
     /// The attempt is over. Called once.
     fn finished(&self, timeline: &Timeline);
+}
+
+/// One reporter's view of one connection. It is opened in use, by its own dial, which returns it as a request does.
+///
+/// Calls may overtake each other: a request may take a connection just before the one that had it is told to have
+/// returned it.
+pub trait ConnectionReport: Send + Sync {
+    /// A request takes it, or one of its HTTP/2 streams.
+    fn taken(&self);
+
+    /// A request that can leave it to others is done with it. This is what became of it then.
+    fn returned(&self, outcome: IdleReturn);
+
+    /// It is closed. `answered`: its requests that got the head of a response. Called once.
+    fn closed(&self, reason: CloseReason, answered: u64);
 }
 
 /// A background dial's span, waiting for the pool's word.

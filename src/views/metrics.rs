@@ -1,36 +1,66 @@
-//! Metrics: what many attempts have in common. Recorded once per attempt, when it is over.
+//! Metrics: what many attempts, dials and connections have in common.
 //!
-//! | metric | kind | from |
-//! |---|---|---|
-//! | `http.client.request.duration` | histogram, s | the call to the last byte of the body (or drop, or error) |
-//! | `httptrace.connection.acquisitions` | counter | each connection had, reused or not, or failed to be had |
-//! | `httptrace.connection.reuse_ratio` | gauge | reused among those had, since the last collection by any reader |
+//! | metric | kind, unit | what it tells | attributes |
+//! |---|---|---|---|
+//! | `http.client.request.duration` | histogram, s | How slow are requests? The call to the last byte of the body (or drop, or error) | A, and `httptrace.error.phase` on failures: in which phase did it die? |
+//! | `httptrace.request.time_to_first_byte` | histogram, s | How slow are servers to answer? The call to the first byte of the final response | as above |
+//! | `http.client.request.body.size` | histogram, By | How much is sent? Bodies of at least one byte | A |
+//! | `http.client.response.body.size` | histogram, By | How much is received? Bodies of at least one byte | A |
+//! | `http.client.active_requests` | up-down, {request} | How many attempts are under way? Until their connection is back | S, `http.request.method` |
+//! | `httptrace.request.pending` | up-down, {request} | How many wait for a connection? A sign of limits that are too small | S |
+//! | `httptrace.request.queue.duration` | histogram, s | How long do they wait for one? Their own dial included, zero waits and failed ones too | S |
+//! | `httptrace.connection.acquisitions` | counter, {acquisition} | Are connections reused? Each one had, or failed to be had | S, `httptrace.connection.reused` or `error.type` |
+//! | `httptrace.connection.reuse_ratio` | gauge, 1 | The same at a glance: reused among those had, since the last collection by any reader | S |
+//! | `httptrace.connection.idle.duration` | histogram, s | Is the idle timeout right? Each idle time, and how it ended | S, `httptrace.idle.outcome`: `reused`, `expired` (idle timeout or lifetime), `closed` |
+//! | `httptrace.connection.requests` | histogram, {request} | What did a connection bring? Requests that got a response's head, told at its close | S, `httptrace.connection.close_reason` |
+//! | `http.client.connection.duration` | histogram, s | How long do connections live? From ready for use to closed | S, `network.protocol.version` |
+//! | `http.client.open_connections` | up-down, {connection} | How many are open? | S, `http.connection.state`: `active`, `idle`; `network.protocol.version` |
+//! | `dns.lookup.duration` | histogram, s | Is the resolver slow? One for each dial that looked a name up, shared lookups too | `dns.question.name`, `error.type` |
+//! | `httptrace.connect.duration` | histogram, s | Is the network slow? One for each address tried, losers (`canceled`) too | S, `error.type`, `network.type` |
+//! | `httptrace.tls.handshake.duration` | histogram, s | Are handshakes slow, or not resumed? | S, `error.type`, `tls.protocol.version`, `tls.resumed` |
 //!
+//! S: `server.address`, `server.port`. A: S, `http.request.method`, `http.response.status_code`,
+//! `network.protocol.version`, `error.type`; what is not known is absent. No path, id or peer address is an attribute.
+//!
+//! All are on; drop some with the SDK's views. Steps of a dial are counted once, by the dial's own record, also where its
+//! request went on without it. A connection and a dial belong to the provider of the request that began them.
+//!
+//! A provider is asked for its meter when the client is built: one that is set as the global provider later is not seen.
 //! Attributes are sorted by their keys: the SDK finds a series by them, and sorts what is not. A meter that records
 //! nothing is known by its size, and costs nothing.
 
-mod ratio;
+mod connections;
+mod instruments;
+mod servers;
 
 use std::{
     fmt,
-    sync::{Arc, Weak},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use http::request::Parts;
 use opentelemetry::{
-    Context, KeyValue, StringValue, global,
-    metrics::{Counter, Histogram, Meter, MeterProvider},
+    Context, KeyValue, global,
+    metrics::{Meter, MeterProvider},
 };
 
-use self::ratio::Ratio;
+use self::{
+    connections::Connection,
+    instruments::Instruments,
+    servers::{Server, Servers},
+};
 use super::{
     semconv::{self, *},
     spans::scope,
 };
 use crate::{
     clock::TimeAnchor,
-    timeline::{Report, Reporter, RequestInfo, Timeline},
+    connection::ConnectionInfo,
+    timeline::{ConnectionReport, DialRecord, Report, Reporter, RequestInfo, SetupDetail, Timeline},
 };
 
 /// Makes metrics of attempts.
@@ -42,7 +72,10 @@ impl Metrics {
     #[must_use]
     pub fn new(provider: &dyn MeterProvider) -> Self {
         let meter = provider.meter_with_scope(scope());
-        Self((!is_noop(&meter)).then(|| Instruments::new(meter)))
+        Self((!is_noop(&meter)).then(|| {
+            let servers = Servers::of(&meter, address(&meter));
+            Arc::new(Instruments::new(meter, servers))
+        }))
     }
 
     /// Metrics of the global provider as it is now: one that is set later is not seen.
@@ -57,10 +90,10 @@ impl Reporter for Metrics {
         self.0.is_some() && !Context::is_current_telemetry_suppressed()
     }
 
-    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, _: &mut Parts, info: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         // Instruments record in a suppressed scope as well: they have to be asked not to.
         let instruments = self.0.as_ref().filter(|_| !Context::is_current_telemetry_suppressed())?;
-        Some(Arc::clone(instruments) as Arc<dyn Report>)
+        Some(Attempt::start(instruments, info))
     }
 }
 
@@ -70,47 +103,56 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// One set of instruments, which is also the report of every attempt: all it needs is in the record.
-struct Instruments {
-    this: Weak<Self>,
-    duration: Histogram<f64>,
-    acquisitions: Counter<u64>,
-    ratio: Arc<Ratio>,
-    /// Keeps the meter, by whose address the provider's ratio is found.
-    _meter: Meter,
+/// One attempt, which counts as under way from its start to its end.
+struct Attempt {
+    instruments: Arc<Instruments>,
+    server: Arc<Server>,
+    method: usize,
+    over: AtomicBool,
 }
 
-impl Instruments {
-    fn new(meter: Meter) -> Arc<Self> {
-        let duration = meter
-            .f64_histogram(HTTP_CLIENT_REQUEST_DURATION)
-            .with_unit("s")
-            .with_description("Duration of HTTP client requests, to the last byte of the body.")
-            .with_boundaries(SECONDS.to_vec())
-            .build();
-        let acquisitions = meter
-            .u64_counter(CONNECTION_ACQUISITIONS)
-            .with_unit("{acquisition}")
-            .with_description("Connections that requests asked for.")
-            .build();
-        let ratio = Ratio::of(&meter, address(&meter));
-        Arc::new_cyclic(|this| Self { this: this.clone(), duration, acquisitions, ratio, _meter: meter })
+impl Attempt {
+    fn start(instruments: &Arc<Instruments>, info: &RequestInfo) -> Arc<dyn Report> {
+        let server = instruments.servers.get(&info.host, info.port);
+        let method = method_index(&info.method);
+        server.active[method].add(1);
+        Arc::new(Self { instruments: Arc::clone(instruments), server, method, over: AtomicBool::new(false) })
     }
 
-    fn acquired(&self, timeline: &Timeline) {
-        let [address, port] = server(&timeline.request);
-        if let Some(used) = &timeline.connection {
-            self.ratio.acquired(&timeline.request.host, timeline.request.port, used.reused());
-            self.acquisitions.add(1, &[KeyValue::new(CONNECTION_REUSED, used.reused()), address, port]);
-        } else if let Some(error) = timeline.wait.as_ref().and_then(|wait| wait.error.as_ref()) {
-            self.acquisitions.add(1, &[KeyValue::new(ERROR_TYPE, error.error_type()), address, port]);
+    fn end(&self) {
+        if !self.over.swap(true, Ordering::Relaxed) {
+            self.server.active[self.method].add(-1);
         }
     }
 
-    fn took(&self, timeline: &Timeline, duration: Duration) {
-        let seconds = duration.as_secs_f64();
-        let method = KeyValue::new(HTTP_REQUEST_METHOD, request_method(&timeline.request.method));
-        let [address, port] = server(&timeline.request);
+    /// Labels of the server with others, which are sorted before `server.address`.
+    fn labels<const N: usize>(&self, before: [Option<KeyValue>; N]) -> Vec<KeyValue> {
+        before.into_iter().flatten().chain(self.server.labels.iter().cloned()).collect()
+    }
+
+    fn acquired(&self, timeline: &Timeline) {
+        let Instruments { acquisitions, idle, queue, .. } = &*self.instruments;
+        let [address, port] = &self.server.labels;
+        if let Some(used) = &timeline.connection {
+            self.server.acquired(used.reused());
+            let reused = KeyValue::new(CONNECTION_REUSED, used.reused());
+            acquisitions.add(1, &[reused, address.clone(), port.clone()]);
+            if let Some(time) = used.idle_time {
+                let outcome = KeyValue::new(IDLE_OUTCOME, "reused");
+                idle.record(time.as_secs_f64(), &[outcome, address.clone(), port.clone()]);
+            }
+        } else if let Some(error) = timeline.wait.as_ref().and_then(|wait| wait.error.as_ref()) {
+            acquisitions.add(1, &self.labels([Some(KeyValue::new(ERROR_TYPE, error.error_type()))]));
+        }
+        let waited = timeline.wait.as_ref().map_or(Duration::ZERO, |wait| {
+            wait.end.map_or(Duration::ZERO, |end| end.saturating_duration_since(wait.start))
+        });
+        queue.record(waited.as_secs_f64(), &self.server.labels);
+    }
+
+    /// Duration, first byte and sizes have one set of labels, which is made once.
+    fn took(&self, timeline: &Timeline) {
+        let method = KeyValue::new(HTTP_REQUEST_METHOD, METHODS[self.method]);
         let status = timeline.status.map(|status| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())));
         let version =
             semconv::protocol_version(timeline).map(|version| KeyValue::new(NETWORK_PROTOCOL_VERSION, version));
@@ -121,36 +163,94 @@ impl Instruments {
         };
         match (error_type, status, version) {
             (None, Some(status), Some(version)) => {
-                self.duration.record(seconds, &[method, status, version, address, port]);
+                let [address, port] = &self.server.labels;
+                self.measured(timeline, &[method, status, version, address.clone(), port.clone()], None);
             }
             (error_type, status, version) => {
                 let phase = timeline.error.as_ref().map(|error| KeyValue::new(ERROR_PHASE, error.phase().as_str()));
                 let error_type = error_type.map(|error_type| KeyValue::new(ERROR_TYPE, error_type));
-                let all: Vec<_> = [error_type, Some(method), status, phase, version, Some(address), Some(port)]
-                    .into_iter()
-                    .flatten()
-                    .collect();
-                self.duration.record(seconds, &all);
+                let all = self.labels([error_type, Some(method), status, phase.clone(), version]);
+                // The conventions' own sizes do not know the phase.
+                let without = phase.map(|phase| all.iter().filter(|label| label.key != phase.key).cloned().collect());
+                self.measured(timeline, &all, without);
             }
+        }
+    }
+
+    fn measured(&self, timeline: &Timeline, labels: &[KeyValue], sizes: Option<Vec<KeyValue>>) {
+        let Instruments { duration, first_byte, request_size, response_size, .. } = &*self.instruments;
+        let end = timeline.response_end.or(timeline.end).unwrap_or(timeline.start);
+        let since = |at: Instant| at.saturating_duration_since(timeline.start).as_secs_f64();
+        duration.record(since(end), labels);
+        if let Some(at) = timeline.final_first_byte {
+            first_byte.record(since(at), labels);
+        }
+        let labels = sizes.as_deref().unwrap_or(labels);
+        if let Some(bytes) = timeline.request_body_bytes.filter(|bytes| *bytes > 0) {
+            request_size.record(bytes, labels);
+        }
+        if timeline.response_body_bytes > 0 {
+            response_size.record(timeline.response_body_bytes, labels);
         }
     }
 }
 
-impl Report for Instruments {
-    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
-        self.this.upgrade().map(|this| this as Arc<dyn Report>)
+impl Report for Attempt {
+    fn again(&self, _: &mut Parts, info: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Self::start(&self.instruments, info))
+    }
+
+    fn waiting(&self) {
+        self.server.pending.add(1);
+    }
+
+    fn waited(&self) {
+        self.server.pending.add(-1);
+    }
+
+    fn dialed(&self, dial: &DialRecord) {
+        for step in &dial.setup {
+            let took = step.end.unwrap_or(dial.end).saturating_duration_since(step.start).as_secs_f64();
+            let error = step.error.as_ref().map(|error| KeyValue::new(ERROR_TYPE, error.error_type()));
+            match &step.detail {
+                SetupDetail::Dns { host, .. } => {
+                    let name = KeyValue::new(DNS_QUESTION_NAME, host.clone());
+                    self.instruments.dns.record(took, &[Some(name), error].into_iter().flatten().collect::<Vec<_>>());
+                }
+                SetupDetail::Connect { peer, .. } => {
+                    let family = peer.map(|peer| if peer.is_ipv4() { "ipv4" } else { "ipv6" });
+                    let family = family.map(|family| KeyValue::new(NETWORK_TYPE, family));
+                    self.instruments.connect.record(took, &self.labels([error, family]));
+                }
+                SetupDetail::Tls { tls, .. } => {
+                    let mut labels = self.labels([error]);
+                    if let Some(tls) = tls {
+                        labels.push(KeyValue::new(TLS_PROTOCOL_VERSION, tls.version));
+                        labels.push(KeyValue::new(TLS_RESUMED, tls.resumed));
+                    }
+                    self.instruments.tls.record(took, &labels);
+                }
+                SetupDetail::Tunnel { .. } => {}
+            }
+        }
+    }
+
+    fn connection_opened(&self, connection: &Arc<ConnectionInfo>) -> Option<Arc<dyn ConnectionReport>> {
+        let (instruments, server) = (Arc::clone(&self.instruments), Arc::clone(&self.server));
+        Some(Arc::new(Connection::opened(instruments, server, Arc::clone(connection))))
     }
 
     fn finished(&self, timeline: &Timeline) {
+        self.end();
         self.acquired(timeline);
-        let end = timeline.response_end.or(timeline.end).unwrap_or(timeline.start);
-        self.took(timeline, end.saturating_duration_since(timeline.start));
+        self.took(timeline);
     }
 }
 
-fn server(request: &RequestInfo) -> [KeyValue; 2] {
-    let address = StringValue::from(Arc::clone(&request.host));
-    [KeyValue::new(SERVER_ADDRESS, address), KeyValue::new(SERVER_PORT, i64::from(request.port))]
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// A provider without readers of any kind hands out meters without any state (the API's and the SDK's no-op alike).

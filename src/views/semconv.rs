@@ -120,7 +120,7 @@ names! {
     BACKGROUND_DIAL = "background-dial";
 }
 
-// Metrics, docs/http/http-metrics.md and our own.
+// Metrics, docs/http/http-metrics.md, docs/dns/dns-metrics.md and our own.
 names! {
     /// How long an attempt took, to the last byte of its body.
     HTTP_CLIENT_REQUEST_DURATION = "http.client.request.duration";
@@ -130,28 +130,83 @@ names! {
     CONNECTION_REUSE_RATIO = "httptrace.connection.reuse_ratio";
 }
 
+names! {
+    /// Attempts under way.
+    HTTP_CLIENT_ACTIVE_REQUESTS = "http.client.active_requests";
+    /// Connections that are open, by state.
+    HTTP_CLIENT_OPEN_CONNECTIONS = "http.client.open_connections";
+    /// How long a connection was open.
+    HTTP_CLIENT_CONNECTION_DURATION = "http.client.connection.duration";
+    /// Bytes of the bodies of requests.
+    HTTP_CLIENT_REQUEST_BODY_SIZE = "http.client.request.body.size";
+    /// Bytes of the bodies of responses.
+    HTTP_CLIENT_RESPONSE_BODY_SIZE = "http.client.response.body.size";
+    /// How long a lookup took.
+    DNS_LOOKUP_DURATION = "dns.lookup.duration";
+    /// Requests that a connection served.
+    CONNECTION_REQUESTS = "httptrace.connection.requests";
+    /// How long a connection was idle.
+    CONNECTION_IDLE_DURATION = "httptrace.connection.idle.duration";
+    /// How long a request waited for a connection.
+    REQUEST_QUEUE_DURATION = "httptrace.request.queue.duration";
+    /// Requests that wait for a connection.
+    REQUEST_PENDING = "httptrace.request.pending";
+    /// How long a connect took.
+    CONNECT_DURATION = "httptrace.connect.duration";
+    /// How long a TLS handshake took.
+    TLS_HANDSHAKE_DURATION = "httptrace.tls.handshake.duration";
+    /// From the call to the first byte of the final response.
+    REQUEST_TIME_TO_FIRST_BYTE = "httptrace.request.time_to_first_byte";
+    /// `active` or `idle`.
+    HTTP_CONNECTION_STATE = "http.connection.state";
+    /// Why a connection was closed.
+    CONNECTION_CLOSE_REASON = "httptrace.connection.close_reason";
+    /// How an idle time ended: `reused`, `expired`, `closed`.
+    IDLE_OUTCOME = "httptrace.idle.outcome";
+}
+
 /// The conventions' bucket edges for what a request waits for, in seconds.
 pub const SECONDS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+/// The conventions' bucket edges for what a connection lives through, in seconds.
+pub const LONG_SECONDS: [f64; 14] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+
+/// Bucket edges for sizes: powers of four from 256 B to 1 GiB.
+pub const BYTES: [f64; 12] = [
+    256.0,
+    1024.0,
+    4096.0,
+    16_384.0,
+    65_536.0,
+    262_144.0,
+    1_048_576.0,
+    4_194_304.0,
+    16_777_216.0,
+    67_108_864.0,
+    268_435_456.0,
+    1_073_741_824.0,
+];
+
+/// Bucket edges for the requests of a connection.
+pub const REQUESTS: [f64; 11] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 10_000.0];
 
 /// What stands for a value outside a known set.
 pub const OTHER: &str = "_OTHER";
 
-/// The value of `http.request.method`: one of RFC 9110's methods, `PATCH` or `QUERY`, or `_OTHER`.
+/// The values of `http.request.method`: RFC 9110's methods, `PATCH`, `QUERY`, and what stands for all others.
+pub const METHODS: [&str; 11] =
+    ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE", "QUERY", OTHER];
+
+/// The place of a method in [`METHODS`].
+#[must_use]
+pub fn method_index(method: &Method) -> usize {
+    METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
+}
+
+/// The value of `http.request.method`.
 #[must_use]
 pub fn request_method(method: &Method) -> &'static str {
-    match method.as_str() {
-        "GET" => "GET",
-        "POST" => "POST",
-        "PUT" => "PUT",
-        "DELETE" => "DELETE",
-        "HEAD" => "HEAD",
-        "OPTIONS" => "OPTIONS",
-        "CONNECT" => "CONNECT",
-        "PATCH" => "PATCH",
-        "TRACE" => "TRACE",
-        "QUERY" => "QUERY",
-        _ => OTHER,
-    }
+    METHODS[method_index(method)]
 }
 
 /// The value of `network.protocol.version`: the response's; without a response, what the connection was made for.
@@ -163,10 +218,16 @@ pub fn protocol_version(timeline: &Timeline) -> Option<&'static str> {
         Some(Version::HTTP_11) => Some("1.1"),
         Some(Version::HTTP_2) => Some("2"),
         Some(Version::HTTP_3) => Some("3"),
-        _ => timeline.connection.as_ref().map(|used| match used.info.protocol {
-            Protocol::Http1 => "1.1",
-            Protocol::Http2 => "2",
-        }),
+        _ => timeline.connection.as_ref().map(|used| version(used.info.protocol)),
+    }
+}
+
+/// The value of `network.protocol.version` for a connection.
+#[must_use]
+pub const fn version(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "1.1",
+        Protocol::Http2 => "2",
     }
 }
 

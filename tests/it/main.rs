@@ -6,6 +6,7 @@ mod exchanges;
 mod failures;
 mod interim;
 mod like_go;
+mod metrics;
 mod otlp;
 mod peers;
 mod pool;

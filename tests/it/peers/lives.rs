@@ -176,11 +176,15 @@ async fn a_metric_never_has_a_label_without_bound() {
     provider.force_flush().expect("a collection");
     let bounded = [
         "error.type",
+        "http.connection.state",
         "http.request.method",
         "http.response.status_code",
+        "httptrace.connection.close_reason",
         "httptrace.connection.reused",
         "httptrace.error.phase",
+        "httptrace.idle.outcome",
         "network.protocol.version",
+        "network.type",
         "server.address",
         "server.port",
     ];
@@ -189,6 +193,12 @@ async fn a_metric_never_has_a_label_without_bound() {
     for metric in all.iter().flat_map(|resource| resource.scope_metrics()).flat_map(|scope| scope.metrics()) {
         let series: Vec<Vec<KeyValue>> = match metric.data() {
             AggregatedMetrics::F64(MetricData::Histogram(data)) => {
+                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+            }
+            AggregatedMetrics::U64(MetricData::Histogram(data)) => {
+                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+            }
+            AggregatedMetrics::I64(MetricData::Sum(data)) => {
                 data.data_points().map(|point| point.attributes().cloned().collect()).collect()
             }
             AggregatedMetrics::F64(MetricData::Gauge(data)) => {
