@@ -5,11 +5,15 @@
 //! public API of the library only, as any program could.
 
 mod args;
+mod calls;
 mod exit;
+mod har;
 mod headers;
 mod json;
 mod output;
 mod plan;
+#[path = "../../redact.rs"]
+mod redact;
 mod run;
 mod telemetry;
 mod url;
