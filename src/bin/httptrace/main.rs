@@ -12,6 +12,7 @@ mod headers;
 mod json;
 mod output;
 mod plan;
+// The library redacts the URLs of its records by these rules; header fields have URLs in them too.
 #[path = "../../redact.rs"]
 mod redact;
 mod run;
