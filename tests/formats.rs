@@ -315,10 +315,10 @@ fn secrets_are_in_no_format() {
 #[test]
 fn a_path_on_http2_shows_no_secret() {
     // The origin does not speak HTTP/2, but it takes the head.
-    let origin = Origin::start(&[CLOSE]);
+    let origin = Origin::start(&[HANG]);
     for format in ["hooks", "har"] {
-        let ran = run(format, &["--http2-prior-knowledge", "-m", "1", &origin.url("/?sig=hidden")]);
-        assert_ne!(ran.code, 0);
+        let ran = run(format, &["--http2-prior-knowledge", "-m", "0.3", &origin.url("/?sig=hidden")]);
+        assert_eq!(ran.code, 28, "{}", ran.stderr);
         assert!(ran.stdout.contains(":path") && ran.stdout.contains("/?sig=REDACTED"), "{}", ran.stdout);
         assert!(!ran.stdout.contains("hidden"), "{}", ran.stdout);
     }
@@ -400,7 +400,8 @@ fn the_lines_of_attempts_are_not_mixed() {
         let count = |name: &str| hooks.iter().filter(|hook| *hook == name).count();
         let once = ["get_conn", "got_conn", "response_done", "put_idle_conn"].map(count);
         assert_eq!((hooks[0].as_str(), once), ("get_conn", [1; 4]), "{first}: {hooks:?}");
-        assert_eq!(count("connect_start"), count("connect_done"), "{first}");
+        // A dial may go on when its request was served otherwise and is over.
+        assert!(count("connect_start") >= count("connect_done"), "{first}: {hooks:?}");
     }
 }
 
