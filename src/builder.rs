@@ -335,7 +335,9 @@ impl ClientBuilder {
     }
 
     /// The most connections in all, those that are being made included. A request above it waits in one line with those of
-    /// all hosts; the least recently used idle connection, of whatever host, makes room. At least 1. Default: no limit.
+    /// all hosts; the least recently used idle connection, of whatever host, makes room. A connection in use does so when it
+    /// is given back, rather than serve somebody who came later; an HTTP/2 connection takes no more streams then and closes
+    /// with its last one. At least 1. Default: no limit.
     pub fn max_connections(mut self, max: usize) -> Self {
         self.pool.max_connections = Some(max.max(1));
         self
@@ -357,7 +359,8 @@ impl ClientBuilder {
     }
 
     /// The most that a request may wait in the pool's queue: for another's dial, a place under a limit, an HTTP/2 stream.
-    /// Its own dial is bounded by the connect timeout. Then it fails with `timeout` in `get-connection`. Default: none.
+    /// Its own dial is bounded by the connect timeout. Then it fails with `timeout` in `get-connection`. One limit for all
+    /// that an attempt waits for, stale connections included. Default: none.
     pub fn pool_wait_timeout(mut self, timeout: Duration) -> Self {
         self.pool.wait_timeout = Some(timeout);
         self

@@ -261,7 +261,7 @@ impl Call {
     async fn run(mut self: Box<Self>) -> Result<Response<ResponseBody>, Error> {
         let mut fresh = false;
         loop {
-            let (lease, cause) = match self.connection(fresh).await {
+            let lease = match self.connection(fresh).await {
                 Ok(lease) => lease,
                 Err(error) => {
                     if let Some(get_conn) = self.attempt.get_conn.take() {
@@ -270,7 +270,7 @@ impl Call {
                     return Err(error);
                 }
             };
-            let failed = match self.exchange(lease, cause).await {
+            let failed = match self.exchange(lease).await {
                 Ok(response) => return Ok(response),
                 Err(failed) => failed,
             };
@@ -280,40 +280,38 @@ impl Call {
         }
     }
 
-    /// A connection that can carry the request, and what was waited for.
-    async fn connection(&mut self, fresh: bool) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
+    /// A connection that can carry the request.
+    async fn connection(&mut self, fresh: bool) -> Result<Lease<Conn>, Error> {
+        let mut now = clock::now();
+        // One limit for all passes: a stale connection does not begin the wait anew.
+        let turn = self.inner.wait_timeout.map(|timeout| now + timeout);
         loop {
-            let (lease, cause) = match self.inner.pool.checkout(&self.key, clock::now(), fresh) {
-                Checked::Ready(lease) => (lease, None),
-                Checked::Waiting { waiting, dial, cause } => {
-                    if let Some(get_conn) = &mut self.attempt.get_conn {
-                        get_conn.wait = cause;
-                    }
-                    self.wait(waiting, dial, cause).await?
-                }
+            let lease = match self.inner.pool.checkout(&self.key, now, fresh) {
+                Checked::Ready(lease) => lease,
+                Checked::Waiting { waiting, dial, cause } => self.wait(waiting, dial, cause, turn).await?,
             };
             if lease.outcome == ConnOutcome::New {
-                return Ok((lease, cause));
+                return Ok(lease);
             }
             match lease.conn.is_fresh().await {
-                Ok(()) => return Ok((lease, cause)),
+                Ok(()) => return Ok(lease),
                 // Nothing was sent: the request moves on, whatever its method.
                 Err(reason) => lease.conn.close(reason),
             }
+            now = clock::now();
         }
     }
 
-    /// Waits for a dial, a return or a stream, whatever comes first.
+    /// Waits for a dial, a return or a stream, whatever comes first. `turn`: until when it waits without a dial of its own.
     async fn wait(
         &mut self,
         mut waiting: Waiting<Conn>,
         dial: Option<Permit<Conn>>,
-        mut cause: Option<WaitCause>,
-    ) -> Result<(Lease<Conn>, Option<WaitCause>), Error> {
+        cause: Option<WaitCause>,
+        turn: Option<Instant>,
+    ) -> Result<Lease<Conn>, Error> {
         let mut progress = dial.map(|permit| self.dial(permit));
-        // Another's dial is waited for no longer than an own one would be.
-        let other = (cause == Some(WaitCause::OtherDial)).then_some(self.inner.dialer.config.connect_timeout);
-        let limit = [other, self.inner.wait_timeout].into_iter().flatten().min().map(|limit| clock::now() + limit);
+        let mut limit = self.waits_for(cause, turn);
         loop {
             let deadline = [self.deadline, limit.filter(|_| progress.is_none())].into_iter().flatten().min();
             let grant = match deadline {
@@ -327,14 +325,26 @@ impl Call {
                 },
             };
             match grant {
-                Grant::Conn(lease) => return Ok((lease, cause)),
+                Grant::Conn(lease) => return Ok(lease),
                 Grant::Dial(permit) => {
-                    cause = cause.or(Some(WaitCause::Dial));
+                    self.waits_for(Some(WaitCause::Dial), turn);
                     progress = Some(self.dial(permit));
                 }
+                Grant::Waits(cause) => limit = self.waits_for(Some(cause), turn),
                 Grant::Failed(error) => return Err(error),
             }
         }
+    }
+
+    /// Notes why nothing was at hand; the first cause stands, however the wait ends. Returns until when to wait in the queue.
+    fn waits_for(&mut self, cause: Option<WaitCause>, turn: Option<Instant>) -> Option<Instant> {
+        if let Some(get_conn) = &mut self.attempt.get_conn {
+            get_conn.wait = get_conn.wait.or(cause);
+        }
+        // Another's dial is waited for no longer than an own one would be.
+        let other = || clock::now() + self.inner.dialer.config.connect_timeout;
+        let other = (cause == Some(WaitCause::OtherDial)).then(other);
+        other.into_iter().chain(turn).min()
     }
 
     /// Begins a dial, which goes on even if this call ends.
@@ -358,11 +368,7 @@ impl Call {
     }
 
     /// The request on the wire, up to the response's head.
-    async fn exchange(
-        &mut self,
-        lease: Lease<Conn>,
-        wait: Option<WaitCause>,
-    ) -> Result<Response<ResponseBody>, Box<Failed>> {
+    async fn exchange(&mut self, lease: Lease<Conn>) -> Result<Response<ResponseBody>, Box<Failed>> {
         let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
         conn.count_request();
@@ -374,6 +380,7 @@ impl Call {
             used,
         });
         let get_conn = self.attempt.get_conn.take();
+        let wait = get_conn.as_ref().and_then(|get_conn| get_conn.wait);
         let guards = get_conn.unwrap_or_else(|| Hooks::default().untold()).got(|at| GotConnFacts {
             connection: Arc::clone(&shared.info),
             outcome,
@@ -393,6 +400,7 @@ impl Call {
         let terms = Terms {
             expect: expects.then_some(config.expect_continue_timeout),
             max_informational: config.max_informational,
+            max_head_bytes: config.max_head_bytes,
         };
         let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);

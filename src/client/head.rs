@@ -35,7 +35,12 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, protoc
             {
                 head.headers.insert(HOST, host);
             }
-            if head.method != Method::CONNECT {
+            if head.method == Method::CONNECT {
+                // The authority form, always with a port (RFC 9112 §3.2.3).
+                if let Ok(target) = Uri::try_from(format!("{}:{}", key.bracketed_host(), key.port)) {
+                    head.uri = target;
+                }
+            } else {
                 // Of its parts, not parsed again: this is on every request's way.
                 let path = head.uri.path_and_query().filter(|path| !path.as_str().is_empty());
                 head.uri = path.map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));

@@ -131,7 +131,10 @@ impl Tls {
         let guard = hooks.tls(server_name.as_deref());
         let deadline = deadline.min(crate::clock::now() + limit);
         let handshake = TlsConnector::from(config).connect(name, socket);
-        let result = match tokio::time::timeout_at(deadline.into(), handshake).await {
+        let handshake = tokio::time::timeout_at(deadline.into(), handshake).await;
+        // Now: reading the certificate is no part of the handshake.
+        let at = hooks.now();
+        let result = match handshake {
             Ok(Ok(stream)) => {
                 let info = describe(&stream, server_name);
                 Ok((stream, info))
@@ -139,7 +142,7 @@ impl Tls {
             Ok(Err(error)) => Err(Error::with(kind_of(&error), Phase::Tls, error)),
             Err(_) => Err(Error::timeout(Phase::Tls)),
         };
-        guard.done(result.as_ref().map(|(_, info)| info));
+        guard.done(at, result.as_ref().map(|(_, info)| info));
         result
     }
 }

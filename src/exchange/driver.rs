@@ -7,7 +7,7 @@ use std::{
     future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use http_body::Body;
@@ -40,6 +40,8 @@ pub(crate) struct Driver {
     patience: Option<Pin<Box<Sleep>>>,
     max_streams: usize,
     draining: bool,
+    /// HTTP/2: hyper takes no more requests, and the streams that run go on in its own task.
+    leaving: Option<CloseReason>,
     ended: bool,
 }
 
@@ -56,6 +58,7 @@ impl Driver {
             patience: None,
             max_streams: 0,
             draining: false,
+            leaving: None,
             ended: false,
         }
     }
@@ -68,27 +71,8 @@ impl Driver {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        let result = match &mut self.engine {
-            Engine::Http1(conn) => conn.as_mut().poll(cx),
-            Engine::Http2(conn) => {
-                let result = Pin::new(&mut *conn).poll(cx);
-                let max = conn.current_max_send_streams();
-                if std::mem::replace(&mut self.max_streams, max) != max {
-                    self.shared.home().max_streams(max);
-                }
-                if !self.draining && self.shared.wire.goaway().is_some() {
-                    self.draining = true;
-                    self.shared.home().draining();
-                }
-                result
-            }
-        };
-        if let Poll::Ready(result) = result {
-            return Poll::Ready(match result {
-                // It ended as it had said that it would.
-                Ok(()) if self.draining => CloseReason::GoAway,
-                result => failure::end_reason(&result),
-            });
+        if let Poll::Ready(reason) = self.poll_engine(cx) {
+            return Poll::Ready(reason);
         }
         let ending = self.take_back(cx);
         self.watch_expiry(cx);
@@ -97,6 +81,37 @@ impl Driver {
         }
         self.poll_unfinished(cx);
         self.poll_over(cx)
+    }
+
+    fn poll_engine(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let wire = &self.shared.wire;
+        let result = match &mut self.engine {
+            Engine::Http1(conn) => ready!(conn.as_mut().poll(cx)),
+            Engine::Http2(conn) => {
+                // Before it looks, so that nothing said meanwhile is missed.
+                wire.watch(cx.waker());
+                if let Some(reason) = self.leaving {
+                    return if wire.is_released() { Poll::Ready(reason) } else { Poll::Pending };
+                }
+                let result = Pin::new(&mut *conn).poll(cx);
+                let max = conn.current_max_send_streams();
+                if std::mem::replace(&mut self.max_streams, max) != max {
+                    self.shared.home().max_streams(max);
+                }
+                if !self.draining && wire.goaway().is_some() {
+                    self.draining = true;
+                    self.shared.home().draining();
+                }
+                ready!(result)
+            }
+        };
+        let reason = failure::end_reason(&result);
+        // After a GOAWAY hyper ends what takes requests; the connection ends with its last stream.
+        if wire.goaway().is_some() && !wire.is_released() {
+            self.leaving = Some(reason);
+            return Poll::Pending;
+        }
+        Poll::Ready(reason)
     }
 
     /// HTTP/2: an upload that the peer's window blocks can be neither ended nor reset, since hyper does not ask it for
@@ -201,9 +216,7 @@ impl Driver {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        // A peer that goes after its GOAWAY went for that reason.
-        let said_so = self.shared.wire.goaway().is_some() && reason == CloseReason::PeerClosed;
-        let reason = self.shared.closing(if said_so { CloseReason::GoAway } else { reason });
+        let reason = self.shared.closing(reason);
         let returning = {
             let mut desk = self.shared.desk();
             desk.ended = true;

@@ -15,7 +15,7 @@ pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
         return Error::with(Kind::RequestBodyFailed, Phase::RequestWrite, own);
     }
     let phase = exchange.phase();
-    let kind = kind(&error, phase);
+    let kind = exchange.aborted().unwrap_or_else(|| kind(&error, phase));
     let phase = match kind {
         Kind::InvalidRequest => Phase::Request,
         _ => phase,
@@ -90,6 +90,8 @@ pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
     if let Some(h2) = find::<h2::Error>(error) {
         return if h2.is_go_away() && h2.is_remote() {
             CloseReason::GoAway
+        } else if h2.get_io().is_some_and(is_end) {
+            CloseReason::PeerClosed
         } else if h2.is_io() {
             CloseReason::IoError
         } else {
@@ -100,14 +102,19 @@ pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
         CloseReason::PeerClosed
     } else if error.is_parse() {
         CloseReason::ProtocolError
-    } else if find::<io::Error>(error).is_some() {
-        CloseReason::IoError
+    } else if let Some(error) = find::<io::Error>(error) {
+        if is_end(error) { CloseReason::PeerClosed } else { CloseReason::IoError }
     } else if error.is_canceled() {
         CloseReason::Canceled
     } else {
         // hyper has no question for it: bytes that no request asked for.
         CloseReason::SurplusBytes
     }
+}
+
+/// Whether h2 made this error of the peer's end, which it calls a broken pipe; not the system.
+fn is_end(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe && error.raw_os_error().is_none()
 }
 
 /// Whether the server said that it did nothing for this request (RFC 9113 §8.7).

@@ -12,9 +12,9 @@ pub(super) enum Fact {
     /// A HEADERS frame begins. `ends`: it is the last of its stream in this direction, with its CONTINUATIONs. `cut`: its
     /// first byte passed before.
     HeadersBegin { stream: u32, ends: bool, cut: bool },
-    /// The last byte of a header block (HEADERS or CONTINUATION with END_HEADERS). Inbound: its status, if it begins with
-    /// one, and the block of an interim response.
-    HeadersEnd { stream: u32, status: Option<u16>, interim: Option<Vec<u8>> },
+    /// The last byte of a header block (HEADERS or CONTINUATION with END_HEADERS). Inbound: its length, its status, if it
+    /// begins with one, and the block of an interim response.
+    HeadersEnd { stream: u32, length: usize, status: Option<u16>, interim: Option<Vec<u8>> },
     /// A DATA frame begins.
     DataBegin { stream: u32 },
     /// A DATA frame has passed. Its whole payload, padding included, counts against the windows (RFC 9113 §6.9.1).
@@ -52,6 +52,8 @@ pub(super) struct Frames {
     ends_after_block: bool,
     /// The header block that is under way; `None` outbound, where nobody reads it.
     block: Option<Vec<u8>>,
+    /// All of its bytes, kept or not.
+    block_length: usize,
 }
 
 const HEADER: usize = 9;
@@ -95,6 +97,7 @@ impl Frames {
             payload: Vec::new(),
             ends_after_block: false,
             block: Some(Vec::new()),
+            block_length: 0,
         }
     }
 
@@ -152,6 +155,7 @@ impl Frames {
         let stream = self.stream();
         match self.kind() {
             HEADERS => {
+                self.block_length = 0;
                 if let Some(block) = &mut self.block {
                     block.clear();
                 }
@@ -188,6 +192,7 @@ impl Frames {
         let end = self.length.saturating_sub(padding);
         let Some(block) = &mut self.block else { return };
         let fragment = bytes.get(begin.saturating_sub(offset)..end.saturating_sub(offset).min(bytes.len()));
+        self.block_length += fragment.map_or(0, <[u8]>::len);
         // First as much as shows the status, then the rest, if that is worth it.
         let (status, rest) = split(fragment.unwrap_or_default(), STATUS.saturating_sub(block.len()));
         block.extend_from_slice(status);
@@ -242,7 +247,7 @@ impl Frames {
         }
         let status = self.block.as_deref().and_then(status_of_block);
         let interim = self.block.as_ref().filter(|_| is_interim(status)).cloned();
-        tell(Fact::HeadersEnd { stream, status, interim });
+        tell(Fact::HeadersEnd { stream, length: self.block_length, status, interim });
         if ends {
             tell(Fact::StreamEnd { stream });
         }
@@ -309,12 +314,17 @@ mod tests {
             Fact::Setting { id: 3, value: 100 },
             Fact::Setting { id: 4, value: 65_536 },
             Fact::HeadersBegin { stream: 1, ends: false, cut: false },
-            Fact::HeadersEnd { stream: 1, status: Some(103), interim: Some(EARLY_HINTS.to_vec()) },
+            Fact::HeadersEnd {
+                stream: 1,
+                length: EARLY_HINTS.len(),
+                status: Some(103),
+                interim: Some(EARLY_HINTS.to_vec()),
+            },
             Fact::HeadersBegin { stream: 1, ends: true, cut: false },
-            Fact::HeadersEnd { stream: 1, status: Some(200), interim: None },
+            Fact::HeadersEnd { stream: 1, length: 4, status: Some(200), interim: None },
             Fact::StreamEnd { stream: 1 },
             Fact::HeadersBegin { stream: 3, ends: false, cut: false },
-            Fact::HeadersEnd { stream: 3, status: None, interim: None },
+            Fact::HeadersEnd { stream: 3, length: 0, status: None, interim: None },
             Fact::DataBegin { stream: 3 },
             Fact::Data { stream: 3, length: 100 },
             Fact::DataBegin { stream: 3 },
@@ -333,7 +343,7 @@ mod tests {
         let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         bytes.extend(frame(HEADERS, FIRST | END_HEADERS, 1, &[0x88]));
         let facts = told(&mut Frames::outbound(), [bytes]);
-        let end = Fact::HeadersEnd { stream: 1, status: None, interim: None };
+        let end = Fact::HeadersEnd { stream: 1, length: 0, status: None, interim: None };
         assert_eq!(
             facts,
             [Fact::HeadersBegin { stream: 1, ends: true, cut: false }, end, Fact::StreamEnd { stream: 1 }]

@@ -47,6 +47,8 @@ pub(crate) struct Terms {
     pub(crate) expect: Option<Duration>,
     /// Interim responses that are taken.
     pub(crate) max_informational: u16,
+    /// Bytes of a head or of trailers that are taken.
+    pub(crate) max_head_bytes: usize,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -358,6 +360,18 @@ impl Exchange {
             wake(waker);
         }
         Ok(())
+    }
+
+    /// HTTP/2: a header block is here. h2 refuses what is too long, and does not say why.
+    pub(super) fn head_length(&self, bytes: usize) {
+        if bytes > self.terms.max_head_bytes {
+            self.abort(Kind::HeadTooLarge);
+        }
+    }
+
+    /// HTTP/2: why this request is to be given up, if it is.
+    pub(super) fn aborted(&self) -> Option<Kind> {
+        self.aborted.get().copied()
     }
 
     fn abort(&self, kind: Kind) {

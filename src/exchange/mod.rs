@@ -219,6 +219,9 @@ impl Shared {
 
     /// The connection closes, for this reason if none was given before.
     fn closing(&self, reason: CloseReason) -> CloseReason {
+        // It ends as the peer had said that it would.
+        let said_so = reason == CloseReason::PeerClosed && self.wire.goaway().is_some();
+        let reason = if said_so { CloseReason::GoAway } else { reason };
         let mut desk = self.desk();
         if let Some(waker) = &desk.waker {
             waker.wake_by_ref();
@@ -390,9 +393,10 @@ async fn or_aborted(
     exchange: &Exchange,
 ) -> Sent {
     let mut sent = std::pin::pin!(sent);
-    std::future::poll_fn(|cx| match sent.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Sent::Done(result)),
-        Poll::Pending => exchange.poll_aborted(cx).map_or(Poll::Pending, |kind| Poll::Ready(Sent::Aborted(kind))),
+    // What ends it comes first: the answer may have come in the same read.
+    std::future::poll_fn(|cx| match exchange.poll_aborted(cx) {
+        Some(kind) => Poll::Ready(Sent::Aborted(kind)),
+        None => sent.as_mut().poll(cx).map(Sent::Done),
     })
     .await
 }

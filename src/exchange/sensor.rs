@@ -36,6 +36,12 @@ pub(crate) struct Sensor {
     protocol: Scanner,
 }
 
+impl Drop for Sensor {
+    fn drop(&mut self) {
+        self.wire.release();
+    }
+}
+
 enum Scanner {
     Http1 {
         /// How much of `\r\n\r\n` the head's last bytes match.

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Waker,
     time::Instant,
 };
 
@@ -29,6 +30,8 @@ pub(crate) struct Wire {
     peer_ended: AtomicBool,
     /// HTTP/1: bytes came that no request asked for.
     surplus: AtomicBool,
+    /// hyper has let go of the byte stream.
+    released: AtomicBool,
 }
 
 enum OnWire {
@@ -47,6 +50,8 @@ struct Streams {
     pings: Vec<([u8; 8], Instant)>,
     flow: Flow,
     record: Http2Record,
+    /// Whom to wake when the peer says how many requests it takes: hyper reads in a task of its own.
+    driver: Option<Waker>,
 }
 
 struct Stream {
@@ -66,10 +71,11 @@ impl Wire {
                 pings: Vec::new(),
                 flow: Flow::default(),
                 record: Http2Record::default(),
+                driver: None,
             })),
         };
         let no = || AtomicBool::new(false);
-        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no() }
+        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no(), released: no() }
     }
 
     fn lock(&self) -> MutexGuard<'_, OnWire> {
@@ -140,6 +146,29 @@ impl Wire {
     /// The last stream that the peer will handle, if it sent GOAWAY.
     pub(super) fn goaway(&self) -> Option<u32> {
         self.http2(|streams| streams.record.goaway.as_ref().map(|goaway| goaway.last_stream)).flatten()
+    }
+
+    /// The driver is to hear of GOAWAY, of settings, and of the end of the byte stream.
+    pub(super) fn watch(&self, driver: &Waker) {
+        self.http2(|streams| match &mut streams.driver {
+            Some(known) => known.clone_from(driver),
+            none => *none = Some(driver.clone()),
+        });
+    }
+
+    pub(super) fn release(&self) {
+        self.released.store(true, Ordering::Release);
+        self.wake_driver();
+    }
+
+    pub(super) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Acquire)
+    }
+
+    fn wake_driver(&self) {
+        if let Some(driver) = self.http2(|streams| streams.driver.clone()).flatten() {
+            driver.wake();
+        }
     }
 
     /// What passed beside requests; `None` on HTTP/1.
@@ -271,8 +300,9 @@ impl Wire {
                     exchange.head_begins(at);
                 }
             }
-            Fact::HeadersEnd { stream, status, interim } => {
+            Fact::HeadersEnd { stream, length, status, interim } => {
                 if let Some(exchange) = self.stream(stream) {
+                    exchange.head_length(length);
                     self.head(&exchange, status, interim, at);
                 }
             }
@@ -303,9 +333,11 @@ impl Wire {
             }
             Fact::Setting { id, value } => {
                 self.http2(|streams| streams.setting(id, value, at));
+                self.wake_driver();
             }
             Fact::GoAway { last_stream, code } => {
                 self.http2(|streams| streams.record.goaway = Some(GoAway { last_stream, error_code: code }));
+                self.wake_driver();
             }
             Fact::WindowUpdate { stream, by } => {
                 self.http2(|streams| streams.flow.window_update(stream, by, at));
@@ -407,7 +439,8 @@ mod tests {
 
     fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
-        let exchange = Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50 }));
+        let exchange =
+            Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50, max_head_bytes: 1000 }));
         wire.dispatch(&exchange, ends);
         exchange
     }
@@ -442,12 +475,12 @@ mod tests {
             }),
             ("another answer than hyper gave", |wire, exchange| {
                 wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, status: Some(404), interim: None }, None, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, length: 1, status: Some(404), interim: None }, None, None);
                 wire.answered(exchange, StatusCode::OK);
             }),
             ("a head that can't be read", |wire, _| {
                 wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, status: None, interim: None }, None, None);
+                wire.told_in(Fact::HeadersEnd { stream: 1, length: 1, status: None, interim: None }, None, None);
             }),
         ];
         for (name, wrong) in wrongs {

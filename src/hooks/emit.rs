@@ -6,12 +6,7 @@
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{fanout::contained, *};
-use crate::{
-    clock,
-    connection::TlsInfo,
-    error::{Error, Kind},
-    phase::Phase,
-};
+use crate::{clock, connection::TlsInfo, error::Error, phase::Phase};
 
 /// The traces of one attempt: the record's own, and the user's.
 #[derive(Clone, Default)]
@@ -270,20 +265,47 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    pub(crate) fn done(mut self, result: Result<&TlsInfo, &Error>) {
-        self.pay(result);
+    /// `at`: when the handshake ended.
+    pub(crate) fn done(mut self, at: Option<Instant>, result: Result<&TlsInfo, &Error>) {
+        self.pay(at, result);
     }
 
-    fn pay(&mut self, result: Result<&TlsInfo, &Error>) {
+    fn pay(&mut self, at: Option<Instant>, result: Result<&TlsInfo, &Error>) {
         let (tls, error) = (result.ok(), result.err());
-        self.owed.pay(|t, at| t.tls_handshake_done(&TlsHandshakeDoneInfo { at, tls, error }));
+        self.owed.pay_at(at, |t, at| t.tls_handshake_done(&TlsHandshakeDoneInfo { at, tls, error }));
     }
 }
 
 impl Drop for Tls {
     fn drop(&mut self) {
-        if self.owed.0.is_some() {
-            self.pay(Err(&Error::new(Kind::Canceled, Phase::Tls)));
+        if let Some(hooks) = &self.owed.0 {
+            self.pay(hooks.now(), Err(&Error::canceled(Phase::Tls)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Returns(Mutex<Vec<IdleReturn>>);
+
+    impl ClientTrace for Returns {
+        fn put_idle_conn(&self, info: &PutIdleConnInfo) {
+            self.0.lock().expect("no panic under the lock").push(info.outcome);
+        }
+    }
+
+    #[test]
+    fn a_return_is_told_once_also_if_nobody_ends_it() {
+        let told = Arc::new(Returns::default());
+        let owed = || Return { owed: Owed(Some(Hooks::new(None, Some(Arc::clone(&told) as Arc<dyn ClientTrace>)))) };
+        drop(owed());
+        owed().done(IdleReturn::Pooled);
+        let told = told.0.lock().expect("no panic under the lock");
+        assert_eq!(*told, [IdleReturn::Closed(CloseReason::Canceled), IdleReturn::Pooled]);
     }
 }

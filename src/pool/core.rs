@@ -13,7 +13,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use slab::Slab;
@@ -41,6 +41,12 @@ pub(crate) struct Core<C, W> {
     /// Of hosts that are forgotten otherwise.
     pub(super) http1_origins: Http1Origins,
     pub(super) serial: u64,
+    /// Dials under way, of all hosts.
+    pub(super) dialing: usize,
+    /// Waiters without a dial of their own, of all hosts.
+    pub(super) queued: usize,
+    /// Connections whose end is under way: each will free a place soon.
+    pub(super) closing: usize,
     pub(super) closed: bool,
 }
 
@@ -53,6 +59,8 @@ pub(super) struct Host<W> {
     pub(super) waiters: BTreeMap<u64, W>,
     /// Waiters without a dial of their own, in their order.
     pub(super) undialed: BTreeSet<u64>,
+    /// Those of them who were told that a connection is just coming back.
+    pub(super) hopeful: BTreeSet<u64>,
     pub(super) dialing: usize,
     pub(super) open: usize,
     /// HTTP/1 connections whose response is over, and which will be ready in a moment.
@@ -76,6 +84,16 @@ pub(super) struct Slot<C> {
     pub(super) returning: bool,
     /// It takes no more requests, for this reason.
     pub(super) draining: Option<CloseReason>,
+    /// Nobody uses it, and its end is under way.
+    pub(super) closing: bool,
+}
+
+impl<C: Poolable> Slot<C> {
+    /// Whether it takes another stream.
+    pub(super) fn has_room(&self) -> bool {
+        let free = self.streams.is_some_and(|(active, max)| active < max);
+        free && self.conn.as_ref().is_some_and(Poolable::is_open)
+    }
 }
 
 pub(super) type Effects<C, W> = Vec<Effect<C, W>>;
@@ -90,6 +108,9 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             idle: Lru::default(),
             http1_origins: Http1Origins::default(),
             serial: 0,
+            dialing: 0,
+            queued: 0,
+            closing: 0,
             closed: false,
         }
     }
@@ -106,7 +127,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     ) -> Checkout<C> {
         let host = self.host(key);
         self.retire_the_old(host, now, effects);
-        if let Some(lease) = self.free_stream(host, now) {
+        if let Some(lease) = self.free_stream(host, u64::MAX, now, effects) {
             return Checkout::Ready(lease);
         }
         if !fresh && let Some(lease) = self.most_recently_used(host, now, effects) {
@@ -114,20 +135,22 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         let serial = self.next_serial();
         let may_dial = self.may_dial(host, self.hosts[host].undialed.len() + 1, now);
-        let entry = &mut self.hosts[host];
-        entry.waiters.insert(serial, waiter());
+        self.hosts[host].waiters.insert(serial, waiter());
         let (dial, cause) = match may_dial {
             Ok(()) => {
-                entry.dialing += 1;
+                self.dial_begins(host);
                 (true, Some(WaitCause::Dial))
             }
             Err(cause) => {
-                entry.undialed.insert(serial);
+                self.queue(host, serial);
+                if cause.is_none() {
+                    self.hosts[host].hopeful.insert(serial);
+                }
                 (false, cause)
             }
         };
         if cause == Some(WaitCause::PoolLimit) {
-            self.make_room(effects);
+            self.make_room(now, effects);
         }
         Checkout::Wait { ticket: Ticket { host, serial }, dial, cause }
     }
@@ -136,7 +159,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     pub(crate) fn cancel(&mut self, ticket: Ticket) {
         if let Some(host) = self.hosts.get_mut(ticket.host) {
             host.waiters.remove(&ticket.serial);
-            host.undialed.remove(&ticket.serial);
+            self.unqueue(ticket.host, ticket.serial);
         }
         self.forget_if_empty(ticket.host);
     }
@@ -158,8 +181,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     ) -> IdleReturn {
         let serial = self.next_serial();
         let protocol = if streams.is_some() { Protocol::Http2 } else { Protocol::Http1 };
+        self.dial_ends(ticket.host);
         let host = &mut self.hosts[ticket.host];
-        host.dialing -= 1;
         host.open += 1;
         host.learned = Some((protocol, now));
         let index = self.slots.insert(Slot {
@@ -172,13 +195,12 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             uses: 0,
             returning: false,
             draining: None,
+            closing: false,
         });
         let slot = SlotId { index, serial };
         let conn = conn(slot);
         if self.closed {
-            self.slots[index].draining = Some(CloseReason::PoolClosed);
-            effects.push(Effect::Close(conn, CloseReason::PoolClosed));
-            return IdleReturn::Closed(CloseReason::PoolClosed);
+            return self.refuse(index, conn, CloseReason::PoolClosed, effects);
         }
         let owner = self.hosts[ticket.host].waiters.remove(&ticket.serial);
         if streams.is_some() {
@@ -208,19 +230,19 @@ impl<C: Poolable, W: Clone> Core<C, W> {
 
     /// A dial failed. Its waiter gets the error, and so do all who waited for this dial only.
     pub(crate) fn dial_failed(&mut self, ticket: Ticket, error: &Error, now: Instant, effects: &mut Effects<C, W>) {
+        self.dial_ends(ticket.host);
         let host = &mut self.hosts[ticket.host];
-        host.dialing -= 1;
         if let Some(owner) = host.waiters.remove(&ticket.serial) {
             effects.push(Effect::Fail(owner, error.clone()));
         }
         let last = host.dialing == 0 && host.shared.is_empty();
         if last && self.coalesces(ticket.host, now) {
             // They waited for this dial instead of making their own; the first few for connections that are coming back.
-            let host = &mut self.hosts[ticket.host];
+            let host = &self.hosts[ticket.host];
             let waited: Vec<_> = host.undialed.iter().copied().skip(host.returning).collect();
             for serial in waited {
-                host.undialed.remove(&serial);
-                if let Some(waiter) = host.waiters.remove(&serial) {
+                self.unqueue(ticket.host, serial);
+                if let Some(waiter) = self.hosts[ticket.host].waiters.remove(&serial) {
                     effects.push(Effect::Fail(waiter, error.clone()));
                 }
             }
@@ -231,10 +253,9 @@ impl<C: Poolable, W: Clone> Core<C, W> {
 
     /// A dial was given up before it came to anything (its runtime ended). Who waited for it may dial themselves.
     pub(crate) fn dial_dropped(&mut self, ticket: Ticket, now: Instant, effects: &mut Effects<C, W>) {
-        let host = &mut self.hosts[ticket.host];
-        host.dialing -= 1;
-        if host.waiters.contains_key(&ticket.serial) {
-            host.undialed.insert(ticket.serial);
+        self.dial_ends(ticket.host);
+        if self.is_waiting(ticket) {
+            self.queue(ticket.host, ticket.serial);
         }
         self.pump(ticket.host, now, effects);
         self.forget_if_empty(ticket.host);
@@ -260,7 +281,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             return IdleReturn::Closed(CloseReason::PeerClosed);
         }
         self.returned(slot.index);
-        self.give(slot.index, conn, now, effects)
+        let host = self.slots[slot.index].host;
+        let outcome = self.give(slot.index, conn, now, effects);
+        if !self.hosts[host].undialed.is_empty() {
+            // It may have gone to somebody else than who waited for just this one.
+            self.pump(host, now, effects);
+        }
+        outcome
     }
 
     /// A stream of an HTTP/2 connection is free again.
@@ -300,6 +327,9 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             let host = self.slots[slot.index].host;
             self.withdraw(slot.index);
             self.slots[slot.index].draining.get_or_insert(CloseReason::GoAway);
+            if matches!(self.slots[slot.index].streams, Some((0, _))) {
+                self.is_closing(slot.index);
+            }
             self.pump(host, now, effects);
         }
     }
@@ -311,7 +341,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         self.withdraw(slot.index);
         self.returned(slot.index);
-        let host = self.slots.remove(slot.index).host;
+        let Slot { host, closing, .. } = self.slots.remove(slot.index);
+        self.closing -= usize::from(closing);
         self.hosts[host].open -= 1;
         self.pump(host, now, effects);
         self.forget_if_empty(host);
@@ -338,7 +369,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         if dies.is_some_and(|at| at <= now) {
             let host = entry.host;
-            self.retire(slot.index);
+            self.retire(slot.index, CloseReason::LifetimeExpired, effects);
             self.pump(host, now, effects);
         }
         // In use: it can't become idle for a whole timeout before this.
@@ -362,7 +393,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
 
     /// Connections that are open, and dials under way.
     pub(crate) fn busy(&self) -> usize {
-        self.slots.len() + self.hosts.iter().map(|(_, host)| host.dialing).sum::<usize>()
+        self.slots.len() + self.dialing
     }
 
     // === what the above is made of ===
@@ -378,6 +409,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             shared: Vec::new(),
             waiters: BTreeMap::new(),
             undialed: BTreeSet::new(),
+            hopeful: BTreeSet::new(),
             dialing: 0,
             open: 0,
             returning: 0,
@@ -392,87 +424,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.serial
     }
 
-    fn is_current(&self, slot: SlotId) -> bool {
+    pub(super) fn is_current(&self, slot: SlotId) -> bool {
         self.slots.get(slot.index).is_some_and(|entry| entry.serial == slot.serial)
-    }
-
-    /// A stream of an HTTP/2 connection that has room.
-    pub(super) fn free_stream(&mut self, host: usize, now: Instant) -> Option<Lease<C>> {
-        let free = |slots: &Slab<Slot<C>>, index: usize| {
-            let slot = &slots[index];
-            let open = slot.conn.as_ref().is_some_and(Poolable::is_open);
-            open && slot.streams.is_some_and(|(active, max)| active < max)
-        };
-        let index = self.hosts[host].shared.iter().copied().find(|index| free(&self.slots, *index))?;
-        Some(self.lease_stream(index, now))
-    }
-
-    /// The idle HTTP/1 connection that was used last; those that may not be used any more are closed on the way.
-    fn most_recently_used(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> Option<Lease<C>> {
-        while let Some(index) = self.hosts[host].idle.last().copied() {
-            let slot = &self.slots[index];
-            let since = slot.idle.unwrap_or(now);
-            let idle_time = now.saturating_duration_since(since);
-            let reason = if !slot.conn.as_ref().is_some_and(Poolable::is_open) {
-                Some(CloseReason::PeerClosed)
-            } else if self.config.idle_timeout.is_some_and(|timeout| idle_time >= timeout) {
-                Some(CloseReason::IdleTimeout)
-            } else if self.too_old(slot, now) {
-                Some(CloseReason::LifetimeExpired)
-            } else {
-                None
-            };
-            if let Some(reason) = reason {
-                self.evict(index, reason, effects);
-                continue;
-            }
-            self.withdraw(index);
-            let conn = self.slots[index].conn.take()?;
-            return Some(self.lend(index, conn, ConnOutcome::Idle, Some(idle_time)));
-        }
-        None
-    }
-
-    pub(super) fn too_old(&self, slot: &Slot<C>, now: Instant) -> bool {
-        self.config.max_lifetime.is_some_and(|life| now.saturating_duration_since(slot.opened) >= life)
-    }
-
-    /// One more stream on an HTTP/2 connection that has room.
-    fn lease_stream(&mut self, index: usize, now: Instant) -> Lease<C> {
-        let slot = &mut self.slots[index];
-        let idle = slot.idle.take();
-        if idle.is_some() {
-            self.idle.leave(index);
-        }
-        let active = slot.streams.map_or(0, |(active, _)| active);
-        slot.streams = slot.streams.map(|(active, max)| (active + 1, max));
-        let outcome = match (idle, active) {
-            (Some(_), _) => ConnOutcome::Idle,
-            (None, 0) => ConnOutcome::HandedOver,
-            (None, _) => ConnOutcome::Shared,
-        };
-        let conn = slot
-            .conn
-            .as_ref()
-            .and_then(Poolable::share)
-            .expect("an HTTP/2 connection stays in its slot and can be shared");
-        let idle_time = idle.map(|since| now.saturating_duration_since(since));
-        self.lend(index, conn, outcome, idle_time)
-    }
-
-    fn lend(&mut self, index: usize, conn: C, outcome: ConnOutcome, idle_time: Option<Duration>) -> Lease<C> {
-        let slot = &mut self.slots[index];
-        slot.uses += 1;
-        Lease { conn, slot: SlotId { index, serial: slot.serial }, outcome, idle_time, number: slot.uses }
-    }
-
-    /// A loan that came to nothing: no request was sent, so it does not count.
-    pub(crate) fn unused(&mut self, slot: SlotId, number: u64) {
-        if self.is_current(slot) {
-            let slot = &mut self.slots[slot.index];
-            // Only the last number can be taken back.
-            slot.uses -= u64::from(slot.uses == number);
-        }
     }
 
     /// A free HTTP/1 connection: to the first waiter, or to the idle pool, or closed.
@@ -483,12 +436,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             Some(CloseReason::PoolClosed)
         } else if self.too_old(slot, now) {
             Some(CloseReason::LifetimeExpired)
+        } else if self.first_waiter(host).is_some_and(|first| self.are_others_before(host, first, now)) {
+            Some(CloseReason::PoolFull)
         } else {
             None
         };
         if let Some(reason) = refused {
-            effects.push(Effect::Close(conn, reason));
-            return IdleReturn::Closed(reason);
+            return self.refuse(index, conn, reason, effects);
         }
         if let Some(waiter) = self.next_waiter(host) {
             effects.push(Effect::Serve(waiter, self.lend(index, conn, ConnOutcome::HandedOver, None)));
@@ -512,7 +466,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             Some(CloseReason::KeepAliveDisabled)
         } else if slot.streams.is_none() && self.hosts[host].idle.len() >= self.config.max_idle_per_host {
             Some(CloseReason::HostPoolFull)
-        } else if self.others_are_short(now) {
+        } else if self.is_short(now) {
             Some(CloseReason::PoolFull)
         } else {
             None
@@ -556,9 +510,22 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     pub(super) fn evict(&mut self, index: usize, reason: CloseReason, effects: &mut Effects<C, W>) {
         self.withdraw(index);
         self.slots[index].draining.get_or_insert(reason);
+        self.is_closing(index);
         if let Some(conn) = self.slots[index].conn.take() {
             effects.push(Effect::Close(conn, reason));
         }
+    }
+
+    /// The same for one that is not in its slot.
+    fn refuse(&mut self, index: usize, conn: C, reason: CloseReason, effects: &mut Effects<C, W>) -> IdleReturn {
+        self.slots[index].conn = Some(conn);
+        self.evict(index, reason, effects);
+        IdleReturn::Closed(reason)
+    }
+
+    /// Its end is under way.
+    fn is_closing(&mut self, index: usize) {
+        self.closing += usize::from(!std::mem::replace(&mut self.slots[index].closing, true));
     }
 
     /// Hosts that nobody uses are forgotten, so that the pool does not grow with every host ever seen; all but their

@@ -65,7 +65,8 @@ impl PoolKey {
         self.start > 0
     }
 
-    fn bracketed_host(&self) -> &str {
+    /// The host as it stands in the URL, an IPv6 address in its brackets.
+    pub(crate) fn bracketed_host(&self) -> &str {
         &self.authority.as_str()[usize::from(self.start)..usize::from(self.end)]
     }
 

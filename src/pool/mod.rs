@@ -7,6 +7,7 @@
 mod core;
 mod key;
 mod learned;
+mod lend;
 mod lru;
 #[cfg(test)]
 mod model;
@@ -44,6 +45,8 @@ pub(crate) enum Grant<C: Pooled> {
     Conn(Lease<C>),
     /// It is this waiter's turn to dial.
     Dial(Permit<C>),
+    /// The connection that was just coming back is not for this waiter: it waits for this instead.
+    Waits(WaitCause),
     /// There will be none.
     Failed(Error),
 }
@@ -173,6 +176,9 @@ impl<C: Pooled> Pool<C> {
                     self.lock().cancel(ticket);
                     drop(unsent);
                 }
+            }
+            Effect::Waits(waiter, cause) => {
+                let _ = waiter.send(Grant::Waits(cause));
             }
             Effect::Fail(waiter, error) => {
                 let _ = waiter.send(Grant::Failed(error));

@@ -3,6 +3,8 @@
 //! The model knows only what was handed out and what was promised. It looks for what users would notice: a connection given
 //! to two requests, a waiter forgotten beside a free connection, a limit broken, an order broken.
 
+mod steps;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet},
@@ -87,6 +89,8 @@ struct Known {
     used: usize,
     /// Handed to the closer, or given up by its user: only its end is to come.
     closing: bool,
+    /// Its response is over, and it is to come back.
+    returning: bool,
 }
 
 struct Model {
@@ -101,13 +105,21 @@ struct Model {
     loans: Vec<usize>,
     next_waiter: usize,
     done: BTreeSet<usize>,
-    /// Connections whose end was told.
+    /// Connections that the pool had closed, and those whose end was told.
+    evicted: BTreeSet<usize>,
     gone: BTreeSet<usize>,
+    /// Waiters who were told that a connection is just coming back.
+    hopes: BTreeSet<usize>,
+    /// All hosts speak HTTP/1 without TLS: whoever waits, waits for a place in the pool.
+    one_line: bool,
 }
 
 impl Model {
     fn new(config: PoolConfig) -> Self {
-        let keys = ["http://a/", "https://b/", "https://c/"];
+        Self::of(config, ["http://a/", "https://b/", "https://c/"])
+    }
+
+    fn of(config: PoolConfig, keys: [&str; 3]) -> Self {
         Self {
             core: Core::new(config.clone()),
             config,
@@ -119,7 +131,10 @@ impl Model {
             loans: Vec::new(),
             next_waiter: 0,
             done: BTreeSet::new(),
+            evicted: BTreeSet::new(),
             gone: BTreeSet::new(),
+            hopes: BTreeSet::new(),
+            one_line: keys.iter().all(|key| key.starts_with("http:")),
         }
     }
 
@@ -138,6 +153,18 @@ impl Model {
         self.loans.push(id);
     }
 
+    /// Who waits without a dial, in their order, with their hosts.
+    fn undialed(&self) -> impl Iterator<Item = (usize, usize)> {
+        let dials = |waiter: usize| self.dials.iter().any(|(_, _, other)| *other == waiter);
+        self.waiting.iter().map(|(waiter, (host, _))| (*waiter, *host)).filter(move |(waiter, _)| !dials(*waiter))
+    }
+
+    /// Places of the pool that are free or will be in a moment.
+    fn places(&self) -> usize {
+        let all = self.conns.len() - self.gone.len() + self.dials.len();
+        self.config.max_connections.map_or(usize::MAX, |max| max - all + self.evicted.difference(&self.gone).count())
+    }
+
     fn carry_out(&mut self, effects: Vec<Effect<Fake, usize>>) {
         let mut last_served: BTreeMap<usize, usize> = BTreeMap::new();
         for effect in effects {
@@ -145,6 +172,7 @@ impl Model {
                 Effect::Serve(waiter, lease) => {
                     let (host, _) = self.waiting.remove(&waiter).expect("one who waits is served");
                     assert!(self.done.insert(waiter), "served twice");
+                    self.hopes.remove(&waiter);
                     if lease.outcome != ConnOutcome::New {
                         let before = last_served.insert(host, waiter);
                         assert!(before.is_none_or(|before| before < waiter), "out of order");
@@ -154,6 +182,10 @@ impl Model {
                         let first =
                             self.waiting.iter().find(|(first, (other, _))| *other == host && (late || !dials(**first)));
                         assert!(first.is_none_or(|(first, _)| *first > waiter), "an earlier waiter was passed over");
+                        if self.one_line {
+                            let earlier = self.undialed().filter(|(other, at)| *at != host && *other < waiter).count();
+                            assert!(earlier <= self.places(), "an earlier waiter of another host was passed over");
+                        }
                     }
                     self.lend(&lease, host);
                 }
@@ -163,16 +195,27 @@ impl Model {
                     let dials = |waiter: usize| self.dials.iter().any(|(_, _, other)| *other == waiter);
                     let first = self.waiting.iter().find(|(first, (other, _))| *other == host && !dials(**first));
                     assert_eq!(first.map(|(first, _)| *first), Some(waiter), "an earlier one may dial first");
+                    if self.one_line && self.config.max_connections.is_some() {
+                        let first = self.undialed().next();
+                        assert_eq!(first, Some((waiter, host)), "an earlier one of any host dials first");
+                    }
                     self.dials.push((ticket, host, waiter));
+                    self.hopes.remove(&waiter);
+                }
+                Effect::Waits(waiter, cause) => {
+                    assert!(self.hopes.remove(&waiter), "it was told already what it waits for");
+                    self.check_cause(self.waiting[&waiter].0, false, Some(cause));
                 }
                 Effect::Fail(waiter, _) => {
                     self.waiting.remove(&waiter).expect("one who waits is told");
+                    self.hopes.remove(&waiter);
                     assert!(self.done.insert(waiter), "told twice");
                 }
                 Effect::Close(conn, _) => {
                     let known = &mut self.conns[conn.id];
                     assert!(!known.closing, "closed twice");
                     known.closing = true;
+                    self.evicted.insert(conn.id);
                 }
             }
         }
@@ -186,11 +229,16 @@ impl Model {
                 let waiter = self.next_waiter;
                 self.next_waiter += 1;
                 let key = self.keys[host].clone();
-                match self.core.checkout(&key, now, fresh, || waiter, &mut effects) {
+                let checkout = self.core.checkout(&key, now, fresh, || waiter, &mut effects);
+                self.carry_out(std::mem::take(&mut effects));
+                match checkout {
                     Checkout::Ready(lease) => self.lend(&lease, host),
                     Checkout::Wait { ticket, dial, cause } => {
                         self.check_cause(host, dial, cause);
                         self.waiting.insert(waiter, (host, ticket));
+                        if cause.is_none() {
+                            self.hopes.insert(waiter);
+                        }
                         if dial {
                             self.dials.push((ticket, host, waiter));
                         }
@@ -201,6 +249,7 @@ impl Model {
                 if let Some(waiter) = self.waiting.keys().nth(which).copied() {
                     let (_, ticket) = self.waiting.remove(&waiter).expect("it waits");
                     self.done.insert(waiter);
+                    self.hopes.remove(&waiter);
                     self.core.cancel(ticket);
                 }
             }
@@ -216,8 +265,9 @@ impl Model {
             }
             Step::Return { which, reuse } if which < self.loans.len() => self.give_back(which, reuse, &mut effects),
             Step::Returning(which) => {
-                if let Some(known) = self.loans.get(which).map(|id| &self.conns[*id]).filter(|known| !known.conn.http2)
-                {
+                let id = self.loans.get(which).copied().filter(|id| !self.conns[*id].conn.http2 && !self.one_line);
+                if let Some(known) = id.map(|id| &mut self.conns[id]) {
+                    known.returning = !self.gone.contains(&known.conn.id);
                     self.core.returning(known.slot);
                 }
             }
@@ -229,7 +279,7 @@ impl Model {
             Step::Closed(which) => {
                 if let Some(known) = self.conns.get_mut(which) {
                     known.conn.open.set(false);
-                    known.closing = true;
+                    (known.closing, known.returning) = (true, false);
                     self.gone.insert(which);
                     self.core.closed(known.slot, now, &mut effects);
                 }
@@ -261,7 +311,7 @@ impl Model {
 
     fn dialed(&mut self, which: usize, http2: bool, effects: &mut Vec<Effect<Fake, usize>>) {
         let (ticket, host, _) = self.dials.remove(which);
-        let http2 = http2 && host > 0;
+        let http2 = http2 && host > 0 && !self.one_line;
         let conn = Fake { id: self.conns.len(), open: Rc::new(Cell::new(true)), http2 };
         let mut slot = None;
         let made = conn.clone();
@@ -276,7 +326,7 @@ impl Model {
             effects,
         );
         let slot = slot.expect("the connection was made");
-        self.conns.push(Known { conn, slot, host, used: 0, closing: false });
+        self.conns.push(Known { conn, slot, host, used: 0, closing: false, returning: false });
     }
 
     fn give_back(&mut self, which: usize, reuse: bool, effects: &mut Vec<Effect<Fake, usize>>) {
@@ -287,6 +337,7 @@ impl Model {
         let outcome = if conn.http2 {
             self.core.stream_ended(slot, self.now, effects)
         } else if reuse && conn.open.get() && !known.closing {
+            known.returning = false;
             self.core.checkin(slot, conn, self.now, effects)
         } else {
             // The user gives it up; its driver tells the end.
@@ -332,7 +383,15 @@ impl Model {
             }
         }
         assert!(self.core.idle_count() <= self.config.max_idle, "more idle connections than allowed");
-        self.core.check();
+        for host in 0..self.keys.len() {
+            let returning = self.conns.iter().filter(|known| known.host == host && known.returning).count();
+            let mut later = self.undialed().filter(|(_, other)| *other == host).skip(returning);
+            assert!(later.all(|(waiter, _)| !self.hopes.contains(&waiter)), "waits for nothing and is not told");
+        }
+        let undialed = self.undialed().count();
+        let served = undialed == 0 || undialed <= self.places() || self.core.idle_count() == 0;
+        assert!(!self.one_line || served, "idle connections do not make room");
+        self.core.check(self.now);
     }
 }
 
@@ -367,245 +426,17 @@ proptest! {
             model.run(step);
         }
     }
-}
 
-fn pool(config: PoolConfig) -> Model {
-    Model::new(config)
-}
-
-#[test]
-fn the_most_recently_used_connection_comes_first() {
-    let mut model = pool(PoolConfig::default());
-    for _ in 0..3 {
-        model.run(&Step::Checkout { host: 0, fresh: true });
-        model.run(&Step::Dialed { which: 0, http2: false });
-    }
-    for _ in 0..3 {
-        model.run(&Step::Return { which: 0, reuse: true });
-    }
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    assert_eq!(model.loans, [2], "the last that came back goes first");
-}
-
-#[test]
-fn the_least_recently_used_connection_of_any_host_makes_room() {
-    let mut model = pool(PoolConfig { max_idle: 2, ..PoolConfig::default() });
-    for host in 0..3 {
-        model.run(&Step::Checkout { host, fresh: false });
-        model.run(&Step::Dialed { which: 0, http2: false });
-        model.run(&Step::Return { which: 0, reuse: true });
-    }
-    let closing: Vec<_> = model.conns.iter().map(|known| known.closing).collect();
-    assert_eq!(closing, [true, false, false]);
-}
-
-#[test]
-fn a_connection_idle_for_too_long_is_not_handed_out_even_if_no_timer_ran() {
-    let mut model = pool(PoolConfig { idle_timeout: Some(Duration::from_secs(30)), ..PoolConfig::default() });
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: false });
-    model.run(&Step::Return { which: 0, reuse: true });
-    model.run(&Step::Wait(30));
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    assert!(model.loans.is_empty() && model.conns[0].closing && model.dials.len() == 1);
-}
-
-#[test]
-fn cold_https_requests_wait_for_one_dial_and_http1_lets_them_all_dial() {
-    let mut model = pool(PoolConfig::default());
-    for _ in 0..4 {
-        model.run(&Step::Checkout { host: 1, fresh: false });
-    }
-    assert_eq!(model.dials.len(), 1);
-    model.run(&Step::Dialed { which: 0, http2: false });
-    assert_eq!((model.loans.len(), model.dials.len()), (1, 3));
-    // It is remembered: the next cold requests do not wait for each other.
-    model.run(&Step::Checkout { host: 1, fresh: true });
-    assert_eq!(model.dials.len(), 4);
-}
-
-#[test]
-fn cold_http2_requests_share_one_connection_up_to_its_streams() {
-    let mut model = pool(PoolConfig::default());
-    for _ in 0..4 {
-        model.run(&Step::Checkout { host: 1, fresh: false });
-    }
-    model.run(&Step::Dialed { which: 0, http2: true });
-    assert_eq!((model.loans.clone(), model.waiting.len(), model.dials.len()), (vec![0, 0], 2, 0));
-    model.run(&Step::MaxStreams { which: 0, max: 3 });
-    assert_eq!(model.waiting.len(), 1);
-    model.run(&Step::Return { which: 0, reuse: true });
-    assert_eq!(model.waiting.len(), 0);
-}
-
-#[test]
-fn a_failed_cold_dial_is_told_to_all_who_waited_for_it() {
-    let mut model = pool(PoolConfig::default());
-    for _ in 0..3 {
-        model.run(&Step::Checkout { host: 1, fresh: false });
-    }
-    model.run(&Step::DialFailed(0));
-    assert_eq!((model.waiting.len(), model.done.len(), model.dials.len()), (0, 3, 0));
-}
-
-#[test]
-fn a_failed_cold_dial_is_told_to_all_also_below_a_limit() {
-    let mut model = pool(PoolConfig { max_connections_per_host: Some(2), ..PoolConfig::default() });
-    for _ in 0..3 {
-        model.run(&Step::Checkout { host: 1, fresh: false });
-    }
-    model.run(&Step::DialFailed(0));
-    assert_eq!((model.waiting.len(), model.done.len(), model.dials.len()), (0, 3, 0));
-}
-
-#[test]
-fn a_failed_dial_to_an_http1_origin_is_its_own_and_the_next_in_the_queue_dials() {
-    let mut model = pool(PoolConfig { max_connections_per_host: Some(1), ..PoolConfig::default() });
-    for _ in 0..3 {
-        model.run(&Step::Checkout { host: 0, fresh: false });
-    }
-    model.run(&Step::DialFailed(0));
-    assert_eq!((model.waiting.len(), model.done.len(), model.dials.len()), (2, 1, 1));
-}
-
-#[test]
-fn an_origins_http1_is_remembered_for_ten_minutes_without_a_connection() {
-    for (seconds, dials) in [(599, 2), (600, 1)] {
-        let mut model = pool(PoolConfig::default());
-        model.run(&Step::Checkout { host: 1, fresh: false });
-        model.run(&Step::Dialed { which: 0, http2: false });
-        model.run(&Step::Return { which: 0, reuse: false });
-        model.run(&Step::Closed(0));
-        model.run(&Step::Wait(seconds));
-        // A dial that fails has not shown anything.
-        model.run(&Step::Checkout { host: 1, fresh: false });
-        model.run(&Step::DialFailed(0));
-        for _ in 0..2 {
-            model.run(&Step::Checkout { host: 1, fresh: false });
-        }
-        assert_eq!(model.dials.len(), dials, "after {seconds} s");
-    }
-}
-
-#[test]
-fn a_dial_that_nobody_waits_for_any_more_fills_the_pool() {
-    let mut model = pool(PoolConfig::default());
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Cancel(0));
-    model.run(&Step::Dialed { which: 0, http2: false });
-    assert_eq!(model.core.idle_count(), 1);
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    assert_eq!(model.loans, [0]);
-}
-
-#[test]
-fn a_closed_connection_under_a_cap_lets_the_next_waiter_dial() {
-    let mut model = pool(PoolConfig { max_connections_per_host: Some(1), ..PoolConfig::default() });
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: false });
-    assert_eq!(model.dials.len(), 0, "the cap holds");
-    model.run(&Step::Return { which: 0, reuse: false });
-    model.run(&Step::Closed(0));
-    assert_eq!(model.dials.len(), 1);
-}
-
-#[test]
-fn an_idle_connection_of_another_host_makes_room_under_the_pools_limit() {
-    let mut model = pool(PoolConfig { max_connections: Some(1), ..PoolConfig::default() });
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: false });
-    model.run(&Step::Return { which: 0, reuse: true });
-    model.run(&Step::Checkout { host: 2, fresh: false });
-    assert!(model.conns[0].closing && model.dials.is_empty(), "its place is free when it is closed");
-    model.run(&Step::Closed(0));
-    assert_eq!(model.dials.len(), 1);
-}
-
-#[test]
-fn a_connection_that_comes_back_while_others_wait_for_its_place_makes_room() {
-    let mut model = pool(PoolConfig { max_connections: Some(1), ..PoolConfig::default() });
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: false });
-    model.run(&Step::Checkout { host: 2, fresh: false });
-    model.run(&Step::Checkout { host: 1, fresh: false });
-    model.run(&Step::Return { which: 0, reuse: true });
-    assert_eq!((model.core.idle_count(), model.dials.len()), (0, 0));
-    model.run(&Step::Closed(0));
-    let dialing: Vec<_> = model.dials.iter().map(|(_, host, _)| *host).collect();
-    assert_eq!(dialing, [2], "who came first, whatever its host");
-}
-
-#[test]
-fn without_late_binding_who_dials_waits_for_its_own_dial() {
-    for late_binding in [true, false] {
-        let mut model = pool(PoolConfig { late_binding, ..PoolConfig::default() });
-        model.run(&Step::Checkout { host: 0, fresh: false });
-        model.run(&Step::Dialed { which: 0, http2: false });
-        model.run(&Step::Checkout { host: 0, fresh: false });
-        model.run(&Step::Return { which: 0, reuse: true });
-        assert_eq!(model.waiting.is_empty(), late_binding);
-        assert_eq!(model.core.idle_count(), usize::from(!late_binding));
-    }
-}
-
-#[test]
-fn another_http2_connection_is_dialled_when_the_streams_are_used_up_and_it_is_allowed() {
-    for (max, dials) in [(1, 0), (2, 1)] {
-        let mut model = pool(PoolConfig { http2_max_connections_per_host: max, ..PoolConfig::default() });
-        for _ in 0..4 {
-            model.run(&Step::Checkout { host: 1, fresh: false });
-        }
-        model.run(&Step::Dialed { which: 0, http2: true });
-        assert_eq!((model.loans.len(), model.dials.len()), (2, dials), "at most {max}");
-    }
-}
-
-#[test]
-fn an_http2_connection_that_is_too_old_ends_with_its_last_stream() {
-    let life = Some(Duration::from_secs(10));
-    let mut model = pool(PoolConfig { max_lifetime: life, ..PoolConfig::default() });
-    model.run(&Step::Checkout { host: 1, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: true });
-    model.run(&Step::Wait(10));
-    model.run(&Step::Checkout { host: 1, fresh: false });
-    assert_eq!((model.loans.len(), model.dials.len()), (1, 1), "the next one dials");
-    model.run(&Step::Return { which: 0, reuse: true });
-    assert!(model.conns[0].closing);
-}
-
-#[test]
-fn a_connection_that_is_just_coming_back_is_waited_for_and_not_doubled() {
-    let mut model = pool(PoolConfig::default());
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: false });
-    model.run(&Step::Returning(0));
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    assert_eq!((model.dials.len(), model.waiting.len()), (0, 1));
-    // A second one has no such hope.
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    assert_eq!((model.dials.len(), model.waiting.len()), (1, 2));
-    // If it does not come back after all, the first one dials too.
-    model.run(&Step::Closed(0));
-    assert_eq!(model.dials.len(), 2);
-}
-
-#[test]
-fn a_loan_that_came_to_nothing_does_not_count_as_a_use() {
-    let mut model = pool(PoolConfig::default());
-    model.run(&Step::Checkout { host: 0, fresh: false });
-    model.run(&Step::Dialed { which: 0, http2: false });
-    let (slot, conn) = (model.conns[0].slot, model.conns[0].conn.clone());
-    for (unused, next) in [(true, 1), (false, 2)] {
-        if unused {
-            model.core.unused(slot, 1);
-        }
-        let mut effects = Vec::new();
-        model.core.checkin(slot, conn.clone(), model.now, &mut effects);
-        let key = model.keys[0].clone();
-        match model.core.checkout(&key, model.now, false, || 9, &mut effects) {
-            Checkout::Ready(lease) => assert_eq!(lease.number, next),
-            Checkout::Wait { .. } => panic!("it is idle"),
+    #[test]
+    fn waiters_of_all_hosts_stand_in_one_line(
+        max in 1_usize..4,
+        late_binding in any::<bool>(),
+        steps in prop::collection::vec(step(), 1..120),
+    ) {
+        let config = PoolConfig { max_connections: Some(max), late_binding, ..PoolConfig::default() };
+        let mut model = Model::of(config, ["http://a/", "http://b/", "http://c/"]);
+        for step in &steps {
+            model.run(step);
         }
     }
 }

@@ -6,12 +6,14 @@
 //! ```
 //!
 //! Part of the rules in `core.rs`, and as pure. With a limit for the whole pool, waiters of all hosts stand in one line for
-//! its places; connections that are idle make room for them.
+//! its places. Connections that are idle make room for them, and so do those that come back and would go to somebody who
+//! came later: they close instead of being handed over. An HTTP/2 connection that is always in use does the same: it takes
+//! no more streams, and closes with its last one. So no host is starved by another one that is busier.
 
 use std::time::{Duration, Instant};
 
 use super::{
-    core::{Core, Effects},
+    core::{Core, Effects, Host, Slot},
     terms::{Effect, Poolable, Ticket},
 };
 use crate::{
@@ -52,40 +54,114 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.config.max_connections.is_some_and(|max| self.busy() >= max)
     }
 
-    /// Whether somebody waits for a place under the pool's limit.
-    pub(super) fn others_are_short(&self, now: Instant) -> bool {
-        self.is_full()
-            && self.hosts.iter().any(|(index, host)| {
-                !host.undialed.is_empty()
-                    && self.may_dial(index, host.undialed.len(), now) == Err(Some(WaitCause::PoolLimit))
-            })
+    /// How many more waiters of this host would dial if the pool had places for all.
+    fn places_wanted(&self, index: usize, now: Instant) -> usize {
+        let host = &self.hosts[index];
+        let mut wanted = host.undialed.len().saturating_sub(host.returning);
+        if wanted > 0 && !host.shared.is_empty() {
+            wanted =
+                wanted.min(self.config.http2_max_connections_per_host.saturating_sub(host.shared.len() + host.dialing));
+        }
+        if wanted > 0 && self.coalesces(index, now) {
+            wanted = usize::from(host.dialing == 0).min(wanted);
+        }
+        match self.config.max_connections_per_host {
+            Some(max) => wanted.min(max.saturating_sub(host.open + host.dialing)),
+            None => wanted,
+        }
     }
 
-    /// The least recently used connection of any host makes room for one more.
-    pub(super) fn make_room(&mut self, effects: &mut Effects<C, W>) {
-        if let Some(oldest) = self.idle.oldest() {
+    /// How many of those who wait for a place under the pool's limit will not get one of those that are free, or that will
+    /// be when the connections which are closing have closed. `queued`: how many of a host's waiters count.
+    fn short(&self, now: Instant, queued: impl Fn(usize, &Host<W>) -> usize) -> usize {
+        let Some(max) = self.config.max_connections else { return 0 };
+        if self.queued == 0 {
+            return 0;
+        }
+        let places = max.saturating_sub(self.busy()) + self.closing;
+        let wanted = self.hosts.iter().map(|(index, host)| match queued(index, host) {
+            0 => 0,
+            queued => self.places_wanted(index, now).min(queued),
+        });
+        wanted.sum::<usize>().saturating_sub(places)
+    }
+
+    /// Whether somebody waits for a place under the pool's limit that nothing will bring.
+    pub(super) fn is_short(&self, now: Instant) -> bool {
+        self.short(now, |_, host| host.undialed.len()) > 0
+    }
+
+    /// How many of other hosts are short and came before this waiter.
+    fn short_before(&self, own: usize, serial: u64, now: Instant) -> usize {
+        self.short(now, |index, host| match index == own {
+            true => 0,
+            false => host.undialed.range(..serial).count(),
+        })
+    }
+
+    pub(super) fn are_others_before(&self, own: usize, serial: u64, now: Instant) -> bool {
+        self.short_before(own, serial, now) > 0
+    }
+
+    /// Whether a stream for this waiter would keep a connection from ending that others have waited for longer; not if
+    /// enough are to end with their streams already.
+    pub(super) fn is_unfair(&self, own: usize, serial: u64, now: Instant) -> bool {
+        let short = self.short_before(own, serial, now);
+        let ends = |(_, slot): &(usize, &Slot<C>)| slot.draining.is_some() && !slot.closing;
+        short > 0 && short > self.slots.iter().filter(ends).count()
+    }
+
+    /// The least recently used connections of any host make room for those who are short.
+    pub(super) fn make_room(&mut self, now: Instant, effects: &mut Effects<C, W>) {
+        while self.is_short(now)
+            && let Some(oldest) = self.idle.oldest()
+        {
             self.evict(oldest, CloseReason::PoolFull, effects);
         }
     }
 
-    /// Takes the first waiter that a connection may be given to. Without late binding, who dials waits for its own.
-    pub(super) fn next_waiter(&mut self, host: usize) -> Option<W> {
+    /// A waiter without a dial.
+    pub(super) fn queue(&mut self, host: usize, serial: u64) {
+        self.queued += usize::from(self.hosts[host].undialed.insert(serial));
+    }
+
+    pub(super) fn unqueue(&mut self, host: usize, serial: u64) {
         let host = &mut self.hosts[host];
-        let serial = match self.config.late_binding {
-            true => *host.waiters.first_key_value()?.0,
-            false => *host.undialed.first()?,
-        };
-        host.undialed.remove(&serial);
-        host.waiters.remove(&serial)
+        host.hopeful.remove(&serial);
+        self.queued -= usize::from(host.undialed.remove(&serial));
+    }
+
+    pub(super) fn dial_begins(&mut self, host: usize) {
+        self.hosts[host].dialing += 1;
+        self.dialing += 1;
+    }
+
+    pub(super) fn dial_ends(&mut self, host: usize) {
+        self.hosts[host].dialing -= 1;
+        self.dialing -= 1;
+    }
+
+    /// The first waiter that a connection may be given to. Without late binding, who dials waits for its own.
+    pub(super) fn first_waiter(&self, host: usize) -> Option<u64> {
+        let host = self.hosts.get(host)?;
+        match self.config.late_binding {
+            true => host.waiters.first_key_value().map(|(serial, _)| *serial),
+            false => host.undialed.first().copied(),
+        }
+    }
+
+    /// Takes the first waiter that a connection may be given to.
+    pub(super) fn next_waiter(&mut self, host: usize) -> Option<W> {
+        let serial = self.first_waiter(host)?;
+        self.unqueue(host, serial);
+        self.hosts[host].waiters.remove(&serial)
     }
 
     /// Serves waiters with streams that are free, then lets those dial who may. Whether any was served.
     pub(super) fn pump(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> bool {
         let mut served = false;
-        while let Some(entry) = self.hosts.get(host)
-            && !(if self.config.late_binding { entry.waiters.is_empty() } else { entry.undialed.is_empty() })
-        {
-            let Some(lease) = self.free_stream(host, now) else { break };
+        while let Some(first) = self.first_waiter(host) {
+            let Some(lease) = self.free_stream(host, first, now, effects) else { break };
             if let Some(waiter) = self.next_waiter(host) {
                 served = true;
                 effects.push(Effect::Serve(waiter, lease));
@@ -95,17 +171,41 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             while self.first_may_dial(host, now).is_some() {
                 self.dial_first(host, effects);
             }
-            return served;
+        } else if self.queued > 0 {
+            self.pump_all(now, effects);
         }
-        // One line for all hosts: the places are the pool's.
+        self.tell_the_hopeless(host, now, effects);
+        served
+    }
+
+    /// One line for all hosts: the places are the pool's.
+    fn pump_all(&mut self, now: Instant, effects: &mut Effects<C, W>) {
         let first = |core: &Self| {
             let hosts = core.hosts.iter().map(|(index, _)| index);
             hosts.filter_map(|index| Some((core.first_may_dial(index, now)?, index))).min()
         };
-        while let Some((_, host)) = first(self) {
+        while !self.is_full()
+            && let Some((_, host)) = first(self)
+        {
             self.dial_first(host, effects);
         }
-        served
+        // Whatever they had queued for: it may be the pool's limit that holds them now.
+        self.make_room(now, effects);
+    }
+
+    /// Who was told that a connection is just coming back, and is not served by it, learns what it waits for instead.
+    fn tell_the_hopeless(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) {
+        let Some(entry) = self.hosts.get(host).filter(|entry| !entry.hopeful.is_empty()) else { return };
+        let Err(Some(cause)) = self.may_dial(host, entry.undialed.len(), now) else { return };
+        let passed_over = entry.undialed.iter().skip(entry.returning);
+        let hopeless: Vec<_> = passed_over.filter(|serial| entry.hopeful.contains(serial)).copied().collect();
+        let entry = &mut self.hosts[host];
+        for serial in hopeless {
+            entry.hopeful.remove(&serial);
+            if let Some(waiter) = entry.waiters.get(&serial) {
+                effects.push(Effect::Waits(waiter.clone(), cause));
+            }
+        }
     }
 
     /// The first waiter of this host without a dial, if it may dial now.
@@ -117,11 +217,11 @@ impl<C: Poolable, W: Clone> Core<C, W> {
 
     /// Its dial is told to its own waiter, which stays in the queue.
     fn dial_first(&mut self, host: usize, effects: &mut Effects<C, W>) {
-        let entry = &mut self.hosts[host];
-        let Some(serial) = entry.undialed.pop_first() else { return };
-        if let Some(waiter) = entry.waiters.get(&serial) {
-            entry.dialing += 1;
-            effects.push(Effect::Dial(waiter.clone(), Ticket { host, serial }));
+        let Some(serial) = self.hosts[host].undialed.first().copied() else { return };
+        self.unqueue(host, serial);
+        if let Some(waiter) = self.hosts[host].waiters.get(&serial).cloned() {
+            self.dial_begins(host);
+            effects.push(Effect::Dial(waiter, Ticket { host, serial }));
         }
     }
 
@@ -132,21 +232,25 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         let shared = self.hosts[host].shared.iter().copied();
         let old: Vec<_> = shared.filter(|index| self.too_old(&self.slots[*index], now)).collect();
-        for index in old {
-            if self.slots[index].idle.is_some() {
-                self.evict(index, CloseReason::LifetimeExpired, effects);
-            } else {
-                self.retire(index);
-            }
+        if old.is_empty() {
+            return;
         }
+        for index in old {
+            self.retire(index, CloseReason::LifetimeExpired, effects);
+        }
+        // Who waited for their streams may dial, before anybody new.
+        self.pump(host, now, effects);
     }
 
-    /// It ends with the requests that are on it.
-    pub(super) fn retire(&mut self, index: usize) {
-        let slot = &self.slots[index];
-        if slot.streams.is_some_and(|(active, _)| active > 0) && slot.draining.is_none() {
-            self.withdraw(index);
-            self.slots[index].draining = Some(CloseReason::LifetimeExpired);
+    /// An HTTP/2 connection takes no more requests: it ends with those that are on it.
+    pub(super) fn retire(&mut self, index: usize, reason: CloseReason, effects: &mut Effects<C, W>) {
+        match self.slots[index].streams {
+            Some((0, _)) => self.evict(index, reason, effects),
+            Some(_) => {
+                self.withdraw(index);
+                self.slots[index].draining.get_or_insert(reason);
+            }
+            None => {}
         }
     }
 }
@@ -161,21 +265,26 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     }
 
     /// What its own books must say.
-    pub(super) fn check(&self) {
+    pub(super) fn check(&self, now: Instant) {
+        assert_eq!(self.dialing, self.hosts.iter().map(|(_, host)| host.dialing).sum::<usize>());
+        assert_eq!(self.queued, self.hosts.iter().map(|(_, host)| host.undialed.len()).sum::<usize>());
+        assert_eq!(self.closing, self.slots.iter().filter(|(_, slot)| slot.closing).count());
+        assert!(!self.is_short(now) || self.idle.len() == 0, "somebody is short beside an idle connection");
         for (index, slot) in &self.slots {
             if slot.idle.is_some() {
                 assert!(self.idle.iter().any(|other| other == index), "an idle connection is in the order");
                 assert!(slot.conn.is_some(), "what is idle is here");
             }
         }
-        for (_, host) in &self.hosts {
+        for (index, host) in &self.hosts {
+            // The end of a connection looks at the queue of its host.
+            let looks = self.slots.iter().any(|(_, slot)| slot.host == index && slot.closing);
+            assert!(looks || self.first_may_dial(index, now).is_none(), "who may dial waits");
+            assert!(host.hopeful.is_subset(&host.undialed));
             assert!(host.undialed.iter().all(|serial| host.waiters.contains_key(serial)));
             assert!(host.idle.iter().all(|index| self.slots[*index].idle.is_some()), "the stack holds idle ones only");
             assert!(host.idle.len() <= self.config.max_idle_per_host);
-            let room = host.shared.iter().any(|index| {
-                let slot = &self.slots[*index];
-                slot.conn.as_ref().is_some_and(Poolable::is_open) && slot.streams.is_some_and(|(used, max)| used < max)
-            });
+            let room = host.shared.iter().any(|index| self.slots[*index].has_room());
             let takers = if self.config.late_binding { host.waiters.len() } else { host.undialed.len() };
             assert!(takers == 0 || !room, "a waiter beside a free stream");
             let open = host.open + host.dialing;

@@ -60,6 +60,8 @@ pub(crate) enum Effect<C, W> {
     Serve(W, Lease<C>),
     /// The waiter is to dial now; the permit is for `Core::dialed` or `Core::dial_failed`.
     Dial(W, Ticket),
+    /// The waiter waits for this now, and no longer for a connection that is just coming back.
+    Waits(W, WaitCause),
     /// The waiter gets no connection.
     Fail(W, Error),
     /// The connection is to be closed.

@@ -77,6 +77,11 @@ impl Attempt {
         Self::new(anchor, info, reports, parts.headers)
     }
 
+    /// For hooks in an order that is no client's.
+    pub(super) fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
     pub(super) fn at(&self, ms: u64) -> Instant {
         self.start + Duration::from_millis(ms)
     }

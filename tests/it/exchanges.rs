@@ -254,6 +254,7 @@ async fn url_credentials_are_sent_and_never_shown() {
     assert_eq!(timeline.request.url, format!("http://REDACTED:REDACTED@{}/?sig=REDACTED", origin.addr()));
 }
 
+/// Go: TestTransportIdleConnTimeout.
 #[tokio::test]
 async fn an_idle_connection_closes_when_its_time_is_over() {
     for (origin, limit, reason) in [

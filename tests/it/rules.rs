@@ -128,6 +128,7 @@ fn rule_1_a_runtime_that_ends_ends_all_that_was_begun() {
 // pool/core.rs, `may_dial`: `false` for `host.dialing > 0`, so that nobody waits for another's dial → eight_cold_…
 // hooks/emit.rs, `GetConn::got`: `self.owed.0.clone()` for `.take()`, so that its drop tells a failure → eight_cold_…
 
+/// Go: TestTransportPoolConnHTTP2Startup, where each dials and the first dial serves all.
 #[tokio::test]
 async fn rule_2_eight_cold_http2_requests_ask_once_each_and_make_one_dial() {
     let origin = Origin::tls().http2().serve(hello);
@@ -304,6 +305,7 @@ async fn rule_4_a_little_that_was_left_unread_does_not_cost_the_connection() {
     ExpectedTimeline::new().response("dropped").check(&traced.timeline().await);
 }
 
+/// Go: TestTransportPoolConnClosesConnsPastMaxIdleConnsPerHost.
 #[tokio::test]
 async fn rule_4_limits_of_the_pool_are_told() {
     let origin = Origin::plain().serve(hello);
@@ -450,6 +452,7 @@ async fn rule_6_a_hook_may_use_its_own_client() {
 // timeline/recorder.rs, `got_conn`: `_ => {}` for `(wait, _) => *wait = None` → a_reused_connection_has_no_set_up
 // dial/mod.rs, `addresses`: no branch for what parses as an `IpAddr` → an_address_has_no_lookup
 
+/// Go: TestTransportPoolConnReusePriorConnection.
 #[tokio::test]
 async fn rule_7_a_reused_connection_has_no_set_up() {
     let origin = Origin::tls().serve(hello);

@@ -4,7 +4,7 @@
 //! documentation promises.
 
 mod failing;
-mod metrics;
+pub(crate) mod metrics;
 mod propagation;
 pub(crate) mod scene;
 mod tree;

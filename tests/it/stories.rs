@@ -108,6 +108,7 @@ async fn a_stale_reuse_that_may_not_be_retried_fails_once() {
     assert_eq!((traced.log.count("retry"), origin.accepted()), (0, 1));
 }
 
+/// Go: TestTransportPoolConnConnectionBroken.
 #[tokio::test]
 async fn an_idle_connection_that_the_peer_closed_is_passed_over_with_nothing_sent() {
     let closes = vec![ReadHead, write(OK), AtGate("close"), Close];
@@ -124,6 +125,7 @@ async fn an_idle_connection_that_the_peer_closed_is_passed_over_with_nothing_sen
     ExpectedTimeline::new().outcome("new").check(&traced.timelines(2).await[1]);
 }
 
+/// Go: TestTransportPoolConnCancelRequestReusesConn.
 #[tokio::test]
 async fn a_cancelled_request_whose_dial_goes_on_and_serves_another() {
     let gate = Gate::new();

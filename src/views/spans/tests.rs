@@ -9,7 +9,8 @@ use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider,
 use super::*;
 use crate::{
     error::{Error, Kind},
-    hooks::{CloseReason, IdleReturn, ResponseOutcome, WaitCause},
+    hooks::*,
+    phase::Phase,
     timeline::DialRecorder,
     views::script::{self, Attempt},
 };
@@ -328,6 +329,73 @@ fn a_suppressed_scope_is_left_alone() {
     assert!(attempt.reports.is_empty() && attempt.headers.is_empty() && !exported.spans.is_listening());
     drop(_guard);
     assert!(exported.spans.is_listening());
+}
+
+#[test]
+fn two_connects_are_two_spans_with_their_own_facts_in_whatever_order_they_begin_and_end() {
+    let addrs: [std::net::SocketAddr; 2] = ["192.0.2.1:8443".parse().unwrap(), "[2001:db8::1]:8443".parse().unwrap()];
+    // Each address twice: the first time it begins, the second time it ends.
+    for order in [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 1, 0], [1, 1, 0, 0]] {
+        let exported = exported(Sampler::AlwaysOn);
+        let attempt = exported.send();
+        attempt.get_conn().dials();
+        let mut times = [[0; 2]; 2];
+        let mut begun = [false; 2];
+        for (ms, which) in (1..).zip(order) {
+            let (at, addr, number) = (attempt.at(ms), addrs[which], u32::try_from(which + 1).unwrap());
+            if begun[which] {
+                let error = (which == 1).then(|| Error::canceled(Phase::Connect));
+                let info =
+                    ConnectDoneInfo { at, addr: Some(addr), attempt: number, local: None, error: error.as_ref() };
+                attempt.recorder().connect_done(&info);
+            } else {
+                attempt.recorder().connect_start(&ConnectStartInfo { at, addr: Some(addr), attempt: number });
+            }
+            times[which][usize::from(begun[which])] = ms;
+            begun[which] = true;
+        }
+        attempt.got_conn(ConnOutcome::New, Some(WaitCause::Dial), None).completes(200);
+        let wait = exported.span("get-connection").span_context.span_id();
+        let connects: Vec<_> = exported.all().into_iter().filter(|span| span.name == "connect").collect();
+        assert_eq!(connects.len(), 2, "{order:?}");
+        for (which, addr) in addrs.iter().enumerate() {
+            let number = Value::from(i64::try_from(which + 1).unwrap());
+            let own: Vec<_> = connects
+                .iter()
+                .filter(|span| attribute(span, semconv::CONNECT_ATTEMPT) == Some(number.clone()))
+                .collect();
+            let [span] = own[..] else { panic!("{order:?}: one of each") };
+            assert_eq!(text(span, semconv::NETWORK_PEER_ADDRESS), addr.ip().to_string());
+            assert_eq!(text(span, semconv::NETWORK_TYPE), if addr.is_ipv4() { "ipv4" } else { "ipv6" });
+            assert_eq!(span.parent_span_id, wait);
+            assert_eq!(text(span, semconv::ERROR_TYPE), if which == 1 { "canceled" } else { "" });
+            let anchor = exported.span("GET").start_time;
+            let told = [span.start_time, span.end_time].map(|time| time.duration_since(anchor).unwrap().as_millis());
+            assert_eq!(told, times[which].map(u128::from), "{order:?}");
+        }
+    }
+}
+
+#[test]
+fn an_end_without_a_start_makes_no_span_and_harms_nothing() {
+    let exported = exported(Sampler::AlwaysOn);
+    let attempt = exported.send();
+    attempt.get_conn().dials();
+    let (at, hooks) = (attempt.at(1), attempt.recorder());
+    hooks.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false });
+    let addr = Some("192.0.2.1:8443".parse().unwrap());
+    hooks.connect_done(&ConnectDoneInfo { at, addr, attempt: 1, local: None, error: None });
+    hooks.tls_handshake_done(&TlsHandshakeDoneInfo { at, tls: None, error: None });
+    hooks.tunnel_done(&TunnelDoneInfo { at, status: None, error: None });
+    attempt.dns(None).connect(1, None).tls().got_conn(ConnOutcome::New, Some(WaitCause::Dial), None);
+    // Nor do interim responses and waits with nothing open.
+    hooks.got_100_continue(&Got100ContinueInfo { at });
+    hooks.wait_100_continue(&Wait100ContinueInfo { at });
+    let headers = http::HeaderMap::new();
+    let status = http::StatusCode::EARLY_HINTS;
+    hooks.got_1xx_response(&Got1xxResponseInfo { at, status, headers: &headers });
+    attempt.completes(200);
+    assert_eq!(exported.all().len(), 8, "{:?}", exported.names());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Limits: who waits, for what, for how long, and in which order.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Response;
@@ -8,8 +8,13 @@ use http_body_util::Full;
 
 use crate::support::{
     client::{Traced, read},
+    dns::{Failure, FakeResolver},
     gate::Gate,
     origin::Origin,
+    script::{
+        Step::{ReadHead, Stall},
+        write,
+    },
     streams::{Streams, answer},
     timeline::ExpectedTimeline,
     within,
@@ -46,18 +51,60 @@ async fn waiters_of_all_hosts_stand_in_one_line_for_a_place_in_the_pool() {
     let traced = Traced::new(one.client_builder().max_connections(1));
     let held = within("a head", traced.get(one.url("/"))).await.expect("a response");
     // First one of the other host, then one of the host that has the place.
-    let other = tokio::spawn(traced.read_later(two.url("/other")));
-    traced.log.wait_for("get_conn", 2).await;
+    let requests = [two.url("/other"), one.url("/again")].map(|url| traced.read_later(url)).into();
+    let mut requests = spawned_in_order(requests);
     tokio::task::yield_now().await;
     read(held).await.expect("a body");
-    within("the other host's", other).await.expect("no panic").expect("a response");
-    traced.read(one.url("/again")).await.expect("a response");
+    within("the other host's", requests.remove(0)).await.expect("no panic").expect("a response");
+    within("the first host's", requests.remove(0)).await.expect("no panic").expect("a response");
     traced.log.settled().await.assert_paired_over(3);
     assert_eq!((one.accepted(), two.accepted()), (2, 1));
+    // Neither connection goes on to its own host while another one's request is next.
+    let returned = traced.log.details("put_idle_conn");
+    assert_eq!(returned, ["closed pool_full", "closed pool_full", "pooled"], "{}", traced.log);
     let told: Vec<_> = traced.timelines(3).await.iter().map(cause).collect();
     assert_eq!(told, [Some("dial"), Some("pool_limit"), Some("pool_limit")]);
 }
 
+#[tokio::test]
+async fn a_request_that_waited_for_anothers_dial_gets_room_for_its_own() {
+    let (idle, cold) = (Origin::plain().serve(hello), Origin::tls_with_alpn(&["http/1.1"]).gate_handshake());
+    let cold = cold.serve(hello);
+    let traced = Traced::new(cold.client_builder().max_connections(2));
+    traced.read(idle.url("/")).await.expect("a response");
+    let requests = (0..2).map(|_| traced.get(cold.url("/"))).collect();
+    let mut requests = spawned_in_order(requests);
+    cold.gate("handshake").reached().await;
+    cold.gate("handshake").open();
+    // Its dial has shown that it takes one for each of them, and there is no place but the idle one's.
+    let held = within("the first", requests.remove(0)).await.expect("no panic").expect("a response");
+    let second = within("the second", requests.remove(0)).await.expect("no panic").expect("a response");
+    for response in [held, second] {
+        read(response).await.expect("a body");
+    }
+    traced.log.settled().await.assert_paired_over(3);
+    let told: Vec<_> = traced.timelines(3).await.iter().map(cause).collect();
+    assert_eq!(told, [Some("dial"), Some("dial"), Some("other_dial")]);
+    assert!(traced.log.details("conn_closed")[0].ends_with("pool_full"));
+}
+
+#[tokio::test]
+async fn who_hoped_for_a_connection_that_did_not_come_back_says_what_it_waited_for() {
+    let short = write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf");
+    let origin = Origin::plain().script([ReadHead, short, Stall]);
+    let resolver = FakeResolver::new().local("origin.test").fail("origin.test", Failure::HostNotFound);
+    let traced = Traced::new(origin.client_builder().resolver(Arc::new(resolver)));
+    // A few bytes are left: they are waited for, since the connection is worth more. They never come.
+    drop(within("a head", traced.get(origin.url_at("origin.test", "/"))).await.expect("a response"));
+    let error = traced.read(origin.url_at("origin.test", "/")).await.expect_err("no such name any more");
+    assert_eq!(error.phase().as_str(), "dns");
+    traced.log.settled().await.assert_paired_over(2);
+    let timelines = traced.timelines(2).await;
+    let failed = timelines.iter().find(|timeline| timeline.error.is_some()).expect("the second");
+    assert_eq!(cause(failed), Some("dial"), "{}", traced.log);
+}
+
+/// Go: TestTransportMaxConnsPerHost.
 #[tokio::test]
 async fn ten_requests_under_a_limit_of_one_make_one_dial_and_are_served_in_their_order() {
     let origin = Origin::plain().serve(hello);
@@ -128,6 +175,7 @@ async fn a_dial_of_its_own_is_no_wait_in_the_queue() {
     within("a response", response).await.expect("no panic").expect("a response");
 }
 
+/// Go: TestTransportPoolConnHTTP2NoStrictMaxConcurrentRequests.
 #[tokio::test]
 async fn requests_above_the_streams_of_a_connection_wait_or_get_another_one_if_it_is_allowed() {
     for (connections, told) in [(1, "http2_streams"), (2, "dial")] {
@@ -164,23 +212,34 @@ async fn requests_above_the_streams_of_a_connection_wait_or_get_another_one_if_i
     }
 }
 
+/// Go: TestTransportSocketLateBinding.
 #[tokio::test]
-async fn without_late_binding_a_request_uses_the_connection_that_it_dialled() {
+async fn a_request_takes_the_connection_that_comes_back_before_its_dial_only_with_late_binding() {
     for late in [true, false] {
-        let origin = Origin::tls_with_alpn(&["http/1.1"]).gate_handshake().serve(hello);
-        let traced = Traced::new(origin.client_builder().late_binding(late));
-        let gate = origin.gate("handshake");
-        // The protocol of the origin is known after this, and there is one connection.
-        gate.open();
-        let held = within("a head", traced.get(origin.url("/held"))).await.expect("a response");
-        let second = tokio::spawn(traced.read_later(origin.url("/second")));
-        traced.log.wait_for("connect_start", 2).await;
+        let origin = Origin::plain().serve(hello);
+        let (gate, resolver) = (Gate::new(), FakeResolver::new().local("origin.test"));
+        let builder = origin.client_builder().resolver(Arc::new(resolver.clone()));
+        let traced = Traced::new(builder.late_binding(late));
+        let url = origin.url_at("origin.test", "/");
+        let held = within("a head", traced.get(url.clone())).await.expect("a response");
+        let _held = resolver.hold("origin.test", &gate);
+        let second = tokio::spawn(traced.read_later(url));
+        gate.reached().await;
+        // The dial stands still, and the connection comes back.
         read(held).await.expect("a body");
+        traced.log.wait_for("put_idle_conn", 1).await;
+        if !late {
+            tokio::task::yield_now().await;
+            assert_eq!(traced.log.count("got_conn"), 1, "it waits for its own\n{}", traced.log);
+            gate.open();
+        }
         within("the second", second).await.expect("no panic").expect("a response");
+        gate.open();
         traced.log.settled().await.assert_paired_over(2);
         let second = traced.timelines(2).await.remove(1);
         let outcome = second.connection.as_ref().expect("a connection").outcome.as_str();
-        // With late binding either may come first: the dial, or the connection that returns.
-        assert!(late || outcome == "new", "{outcome}");
+        let expected = if late { ("handed_over", "handed_over") } else { ("new", "pooled") };
+        assert_eq!((outcome, &*traced.log.details("put_idle_conn")[0]), expected);
+        assert_eq!(cause(&second), Some("dial"));
     }
 }

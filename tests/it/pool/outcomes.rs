@@ -180,6 +180,7 @@ async fn what_an_application_leaves_unread_and_an_upload_leaves_unsent_are_told_
     drop(sender);
 }
 
+/// Go: TestTransportRemovesDeadIdleConnections.
 #[tokio::test]
 async fn bytes_or_an_end_on_an_idle_connection_end_it_before_the_next_request_is_sent() {
     for tls in [false, true] {
@@ -245,26 +246,31 @@ async fn http2_streams_go_back_one_by_one_and_the_last_one_pools() {
 
 #[tokio::test]
 async fn goaway_and_a_connections_death_are_told_once_to_each_stream() {
-    for goaway in [true, false] {
-        let gate = Gate::new();
+    for (end, reason, returned) in [
+        ("goaway", "goaway by server", ["shared", "shared", "closed goaway"]),
+        ("close", "peer_closed by server", ["closed peer_closed"; 3]),
+        ("reset", "io_error by server", ["closed io_error"; 3]),
+    ] {
+        let goaway = end == "goaway";
+        let (gate, last) = (Gate::new(), Gate::new());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let uri: http::Uri = format!("http://{}/", listener.local_addr().expect("bound")).parse().expect("a URL");
-        let held = gate.clone();
+        let (held, lasts) = (gate.clone(), last.clone());
         let server = tokio::spawn(async move {
             let (tcp, _) = listener.accept().await.expect("a connection");
+            if end == "reset" {
+                socket2::SockRef::from(&tcp).set_linger(Some(Duration::ZERO)).expect("a socket");
+            }
             let mut connection = h2::server::handshake(tcp).await.expect("a preface");
             let mut streams = Vec::new();
             for _ in 0..3 {
                 streams.push(connection.accept().await.expect("a stream").expect("a request").1);
             }
-            let mut gate = Box::pin(held.wait());
-            poll_fn(|cx| {
-                let _ = connection.poll_closed(cx);
-                gate.as_mut().poll(cx)
-            })
-            .await;
+            until(&mut connection, &held).await;
             if goaway {
                 connection.graceful_shutdown();
+                streams.drain(..2).for_each(|stream| answer(stream, 200, ""));
+                until(&mut connection, &lasts).await;
                 streams.drain(..).for_each(|stream| answer(stream, 200, ""));
                 while let Some(Ok(_)) = connection.accept().await {}
             }
@@ -274,21 +280,110 @@ async fn goaway_and_a_connections_death_are_told_once_to_each_stream() {
         let requests: Vec<_> = (0..3).map(|_| tokio::spawn(traced.read_later(uri.clone()))).collect();
         gate.reached().await;
         gate.open();
+        if goaway {
+            // Those that run may end, one by one.
+            traced.log.wait_for("put_idle_conn", 2).await;
+            last.open();
+        }
         for request in requests {
             assert_eq!(within("an end", request).await.expect("no panic").is_ok(), goaway);
         }
         traced.log.settled().await.assert_paired_over(3);
         traced.log.wait_for("conn_closed", 1).await;
         let ends = ends.taken();
-        assert_eq!((ends.returned.len(), ends.closed.len()), (3, 1), "{ends:?}");
-        if goaway {
-            assert_eq!(ends.returned.last().map(String::as_str), Some("closed goaway"), "{ends:?}");
-            assert_eq!(ends.closed, ["goaway by server"]);
-        } else {
-            assert!(ends.returned.iter().all(|outcome| outcome.starts_with("closed ")), "{ends:?}");
-        }
+        assert_eq!(
+            (&*ends.returned, &*ends.closed),
+            (&returned.map(str::to_owned)[..], &[reason.to_owned()][..]),
+            "{end}"
+        );
         server.abort();
     }
+}
+
+#[tokio::test]
+async fn after_a_goaway_who_waits_for_a_stream_dials_at_once_and_nothing_is_lost() {
+    let (leave, done) = (Gate::new(), Gate::new());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let uri: http::Uri = format!("http://{}/", listener.local_addr().expect("bound")).parse().expect("a URL");
+    let (leaves, answers) = (leave.clone(), done.clone());
+    let server = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.expect("a connection");
+        let mut first = h2::server::Builder::new();
+        let mut first = first.max_concurrent_streams(1).handshake::<_, Bytes>(tcp).await.expect("a preface");
+        let warm = first.accept().await.expect("a stream").expect("a request").1;
+        answer(warm, 200, "");
+        let held = first.accept().await.expect("a stream").expect("a request").1;
+        until(&mut first, &leaves).await;
+        first.graceful_shutdown();
+        let next = tokio::spawn(async move {
+            let (tcp, _) = listener.accept().await.expect("another connection");
+            let mut next = h2::server::handshake(tcp).await.expect("a preface");
+            while let Some(Ok((_, respond))) = next.accept().await {
+                answer(respond, 200, "");
+            }
+        });
+        until(&mut first, &answers).await;
+        answer(held, 200, "");
+        while let Some(Ok(_)) = first.accept().await {}
+        next.await.expect("no panic");
+    });
+    let traced = Traced::new(httptrace::Client::builder().http2_prior_knowledge());
+    traced.read(uri.clone()).await.expect("a response");
+    let held = tokio::spawn(traced.read_later(uri.clone()));
+    leave.reached().await;
+    let queued: Vec<_> = (0..2).map(|_| tokio::spawn(traced.read_later(uri.clone()))).collect();
+    tokio::task::yield_now().await;
+    assert_eq!(traced.log.count("connect_start"), 1, "they wait for a stream");
+    leave.open();
+    for request in queued {
+        within("one that waited", request).await.expect("no panic").expect("a response");
+    }
+    done.open();
+    within("the one on the old connection", held).await.expect("no panic").expect("a response");
+    traced.log.settled().await.assert_paired_over(4);
+    assert_eq!((traced.log.count("connect_start"), traced.log.count("retry")), (2, 0), "{}", traced.log);
+    let causes = traced.timelines(4).await.into_iter().filter_map(|timeline| timeline.wait?.cause);
+    assert_eq!(causes.map(|cause| cause.as_str()).collect::<Vec<_>>(), ["dial", "http2_streams", "http2_streams"]);
+    server.abort();
+}
+
+/// Drives an HTTP/2 server's connection until the gate is open.
+async fn until(connection: &mut h2::server::Connection<tokio::net::TcpStream, Bytes>, gate: &Gate) {
+    let mut gate = std::pin::pin!(gate.wait());
+    poll_fn(|cx| {
+        let _ = connection.poll_closed(cx);
+        gate.as_mut().poll(cx)
+    })
+    .await;
+}
+
+#[test]
+fn a_runtime_that_ends_ends_the_streams_that_are_on_its_connections() {
+    let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = server.block_on(async {
+        Streams::serve(move |_, respond| {
+            let gate = held.clone();
+            async move {
+                gate.wait().await;
+                answer(respond, 200, "");
+            }
+        })
+    });
+    let client = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let ends = Arc::new(Ends::default());
+    let traced = client.block_on(async {
+        let traced = Traced::new(origin.client_builder().client_trace(ends.hooks()));
+        tokio::spawn(traced.read_later(origin.url("/")));
+        gate.reached().await;
+        traced
+    });
+    drop(client);
+    traced.log.assert_paired();
+    let ends = ends.taken();
+    assert_eq!((ends.returned, ends.closed), (vec!["closed canceled".into()], vec!["canceled by client".into()]));
+    server.shutdown_background();
 }
 
 #[tokio::test]

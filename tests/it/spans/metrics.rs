@@ -14,14 +14,14 @@ use crate::support::{
 };
 
 /// A provider, and what it exports.
-fn provider() -> (SdkMeterProvider, InMemoryMetricExporter) {
+pub(crate) fn provider() -> (SdkMeterProvider, InMemoryMetricExporter) {
     let exporter = InMemoryMetricExporter::default();
     let reader = PeriodicReader::builder(exporter.clone()).build();
     (SdkMeterProvider::builder().with_reader(reader).build(), exporter)
 }
 
 /// Looks at a metric of the only collection that was made.
-fn metric<T>(exporter: &InMemoryMetricExporter, name: &str, look: impl Fn(&Metric) -> T) -> T {
+pub(crate) fn metric<T>(exporter: &InMemoryMetricExporter, name: &str, look: impl Fn(&Metric) -> T) -> T {
     let all = exporter.get_finished_metrics().expect("an exporter that was not shut down");
     let found = all.iter().flat_map(|resource| resource.scope_metrics()).flat_map(|scope| scope.metrics());
     let found: Vec<_> = found.filter(|metric| metric.name() == name).collect();
@@ -29,7 +29,7 @@ fn metric<T>(exporter: &InMemoryMetricExporter, name: &str, look: impl Fn(&Metri
     look(metric)
 }
 
-fn value<'a>(mut attributes: impl Iterator<Item = &'a KeyValue>, key: &str) -> Option<Value> {
+pub(crate) fn value<'a>(mut attributes: impl Iterator<Item = &'a KeyValue>, key: &str) -> Option<Value> {
     attributes.find(|attribute| attribute.key.as_str() == key).map(|attribute| attribute.value.clone())
 }
 

@@ -38,6 +38,11 @@ impl Scene {
         Context::new().with_span(tracer.start("application"))
     }
 
+    /// Spans that were ended up to now.
+    pub(crate) fn exported(&self) -> usize {
+        *self.exporter.ended.borrow()
+    }
+
     /// What was exported, once all of these attempts are over and `spans` were ended.
     pub(crate) async fn spans(&self, attempts: usize, spans: usize) -> Spans {
         self.traced.timelines(attempts).await;

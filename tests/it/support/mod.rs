@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `origin.rs` | a server: it plays scripts byte by byte (`script.rs`) or serves HTTP with hyper (`serve.rs`) |
 //! | `streams.rs` | an HTTP/2 origin stream by stream, with the numbers of streams |
+//! | `frames.rs` | HTTP/2 frames for scripts, and those of a client to look at |
 //! | `gate.rs` | holds one side until the test lets it go |
 //! | `client.rs` | the client under test with all that it tells |
 //! | `dns.rs` | a resolver that answers as told |
@@ -29,6 +30,7 @@ pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod dns;
+pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod origin;
 pub(crate) mod record;

@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::{
+    frames,
     gate::Gate,
     origin::Wire,
     record::{Record, SeenRequest},
@@ -25,6 +26,8 @@ pub(crate) enum Step {
     ReadHead,
     /// Reads so many bytes: of a body, of an HTTP/2 preface.
     Read(usize),
+    /// Reads HTTP/2 frames, behind the preface, to the end of the first one of this type on this stream.
+    ReadFrame(u8, u32),
     /// Writes, and flushes.
     Write(Bytes),
     /// Waits until the test opens `origin.gate(name)`.
@@ -67,6 +70,7 @@ pub(crate) async fn play(
         match step {
             Step::ReadHead => input.head(&mut wire).await?,
             Step::Read(count) => input.exactly(&mut wire, *count).await?,
+            Step::ReadFrame(kind, stream) => input.frame(&mut wire, *kind, *stream).await?,
             Step::Write(bytes) => {
                 wire.io().write_all(bytes).await?;
                 wire.io().flush().await?;
@@ -116,6 +120,21 @@ impl Input<'_> {
         }
         let _ = self.unread.split_to(count);
         Ok(())
+    }
+
+    async fn frame(&mut self, wire: &mut Wire, kind: u8, stream: u32) -> io::Result<()> {
+        loop {
+            let (found, length) = loop {
+                if let Some(found) = frames::next(&self.unread) {
+                    break found;
+                }
+                self.more(wire).await?;
+            };
+            let _ = self.unread.split_to(length);
+            if (found.kind, found.stream) == (kind, stream) {
+                return Ok(());
+            }
+        }
     }
 
     async fn until_end(&mut self, wire: &mut Wire) -> io::Result<()> {

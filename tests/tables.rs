@@ -1,0 +1,107 @@
+//! That `tests/README.md` tells the truth: every test that it names exists, and no test that it should name is missing.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("tests/README.md")).expect("the page")
+}
+
+/// The tests that a text names, as file and name: what stands between backticks and has `.rs::` in it.
+fn named(text: &str) -> BTreeSet<(String, String)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|quoted| quoted.split_once(".rs::"))
+        .map(|(file, name)| (format!("{file}.rs"), name.to_owned()))
+        .collect()
+}
+
+/// Where such a file is: below `tests/it/` unless it begins with a folder of the crate.
+fn place(file: &str) -> PathBuf {
+    if file.starts_with("src/") || file.starts_with("tests/") {
+        root().join(file)
+    } else {
+        root().join("tests/it").join(file)
+    }
+}
+
+/// The functions of a source that are tests.
+fn tests_in(source: &str) -> Vec<String> {
+    let mut tests = Vec::new();
+    let mut is_test = false;
+    for line in source.lines().map(str::trim) {
+        let code = line.strip_prefix("async ").unwrap_or(line);
+        if line == "#[test]" || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if let (true, Some(rest)) = (is_test, code.strip_prefix("fn ")) {
+            tests.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+            is_test = false;
+        }
+    }
+    tests
+}
+
+#[test]
+fn every_test_that_the_page_names_exists() {
+    let named = named(&readme());
+    assert!(named.len() > 60, "the names were not found: {}", named.len());
+    let missing: Vec<_> = named
+        .into_iter()
+        .filter(|(file, name)| !fs::read_to_string(place(file)).is_ok_and(|source| tests_in(&source).contains(name)))
+        .collect();
+    assert!(missing.is_empty(), "named in tests/README.md, and not there: {missing:#?}");
+}
+
+#[test]
+fn every_test_that_answers_others_is_on_the_page() {
+    let page = readme();
+    let named = named(&page);
+    let mut files = Vec::new();
+    for folder in ["like_go", "peers", "unchanged"] {
+        for entry in fs::read_dir(place(folder)).expect("a folder") {
+            let name = entry.expect("an entry").file_name();
+            files.push(format!("{folder}/{}", name.to_string_lossy()));
+        }
+    }
+    for file in files {
+        let source = fs::read_to_string(place(&file)).expect("a source");
+        let tests = tests_in(&source);
+        assert!(!tests.is_empty(), "{file} has no tests");
+        for test in tests {
+            assert!(named.contains(&(file.clone(), test.clone())), "{file}::{test} is not in tests/README.md");
+        }
+        // And each test of Go's that a comment claims.
+        for line in source.lines().filter_map(|line| line.trim().strip_prefix("/// Go: ")) {
+            let words = line.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+            for claimed in words.filter(|word| word.starts_with("Test")) {
+                let claimed = claimed.trim_end_matches("_h2").trim_end_matches("_HTTP1").trim_end_matches("_HTTP2");
+                assert!(page.contains(claimed), "{file}: {claimed} is not in tests/README.md");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_fifteen_bugs_have_a_row_each() {
+    let page = readme();
+    let bugs = page.split("## What other clients got wrong").nth(1).expect("the table");
+    for number in 1..=15 {
+        assert_eq!(bugs.matches(&format!("\n| {number} |")).count(), 1, "bug {number}");
+    }
+}
+
+#[test]
+fn the_reader_reads_names() {
+    let text = "see `a/b.rs::one_two` and `src/c.rs::three`, not `d.rs` nor e.rs::four";
+    let wanted = [("a/b.rs", "one_two"), ("src/c.rs", "three")].map(|(file, name)| (file.to_owned(), name.to_owned()));
+    assert_eq!(named(text), BTreeSet::from(wanted));
+    let source = "#[test]\nfn a() {}\nfn b() {}\n    #[tokio::test(flavor = \"x\")]\n    async fn c() {}";
+    assert_eq!(tests_in(source), ["a", "c"]);
+}
