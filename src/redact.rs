@@ -33,12 +33,13 @@ pub(crate) fn url(uri: &Uri) -> String {
     }
     if let Some(query) = uri.query() {
         url.push('?');
-        url.push_str(&redacted_query(query));
+        url.push_str(&self::query(query));
     }
     url
 }
 
-fn redacted_query(query: &str) -> Cow<'_, str> {
+/// A query without its secrets.
+pub(crate) fn query(query: &str) -> Cow<'_, str> {
     let is_sensitive = |pair: &str| SENSITIVE_KEYS.iter().any(|key| pair.split('=').next() == Some(key));
     if !query.split('&').any(is_sensitive) {
         return Cow::Borrowed(query);

@@ -180,7 +180,7 @@ fn bad_input_is_named_in_one_line_and_sends_nothing() {
         (&[], 2, "no URL"),
         (&["--compressed", &url], 2, "unknown option --compressed"),
         (&["-L", &url], 2, "unknown option -L"),
-        (&[&url, "--format", "har"], 2, "--format"),
+        (&[&url, "--format", "xml"], 2, "--format"),
         (&[&url, "-n", "0"], 2, "-"),
         (&[&url, "-m", "soon"], 2, "--max-time"),
         (&[&url, "-X"], 2, "--request"),

@@ -102,6 +102,10 @@ pub(crate) enum Format {
     Waterfall,
     /// One object per attempt and line
     Json,
+    /// Every hook that was called, one per line, as Go's users know them
+    Hooks,
+    /// One HTTP Archive (HAR 1.2) at the end, for the network panel of a browser
+    Har,
 }
 
 /// A part of the request's body.
@@ -238,7 +242,7 @@ mod tests {
             (&["-z", "http://a/"], "unknown option -z"),
             (&[], "no URL given"),
             (&["http://a/", "-H"], "needs a value"),
-            (&["http://a/", "--format", "har"], "does not take 'har'"),
+            (&["http://a/", "--format", "xml"], "does not take 'xml'"),
             (&["http://a/", "-n", "0"], "'0'"),
             (&["http://a/", "-c", "many"], "'many'"),
             (&["http://a/", "-m", "soon"], "not a number of seconds"),

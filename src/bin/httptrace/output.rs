@@ -4,6 +4,7 @@
 //! away (`| head`) ends the output quietly and stops the run; any other failure to write is one.
 
 use std::{
+    collections::HashMap,
     env,
     io::{self, IsTerminal, Write},
     process::ExitCode,
@@ -14,15 +15,19 @@ use std::{
     thread::JoinHandle,
 };
 
+use http::HeaderMap;
 use httptrace::{
     Timeline,
+    timeline::Tag,
     views::waterfall::{Style, Summary, Waterfall},
 };
 use tokio::sync::Notify;
 
 use crate::{
     args::Format,
+    calls::{self, Calls},
     exit::{Failure, WRITE},
+    har::Archive,
     json,
 };
 
@@ -44,6 +49,10 @@ pub(crate) struct Output {
 
 enum Message {
     Attempt(Box<Timeline>),
+    /// The hooks of an attempt of the request with this number.
+    Calls(u64, Calls),
+    /// The header of the response to the request with this number.
+    Header(u64, HeaderMap),
     End,
 }
 
@@ -55,6 +64,14 @@ impl Reports {
     pub(crate) fn attempt(&self, timeline: &Timeline) {
         // The thread is gone only when the run is over.
         let _ = self.0.send(Message::Attempt(Box::new(timeline.clone())));
+    }
+
+    pub(crate) fn calls(&self, request: u64, calls: Calls) {
+        let _ = self.0.send(Message::Calls(request, calls));
+    }
+
+    pub(crate) fn header(&self, request: u64, header: &HeaderMap) {
+        let _ = self.0.send(Message::Header(request, header.clone()));
     }
 }
 
@@ -102,22 +119,88 @@ fn unwritable(error: &io::Error) -> Failure {
 }
 
 fn write_all(format: Format, receiver: &Receiver<Message>) -> io::Result<()> {
+    match format {
+        Format::Json => each_attempt(receiver, |timeline| write(&json::line(&timeline))),
+        Format::Waterfall => write_charts(receiver),
+        Format::Hooks => {
+            let mut gap = "";
+            each_pair(
+                receiver,
+                |_, _| {},
+                |timeline, calls| {
+                    write(&format!("{}{}", std::mem::replace(&mut gap, "\n"), calls::render(&timeline, &calls)))
+                },
+            )?;
+            Ok(())
+        }
+        Format::Har => write_archive(receiver),
+    }
+}
+
+fn write_charts(receiver: &Receiver<Message>) -> io::Result<()> {
     let style = style();
     let mut summary = Summary::default();
-    while let Ok(Message::Attempt(timeline)) = receiver.recv() {
-        match format {
-            Format::Json => write(&json::line(&timeline))?,
-            Format::Waterfall => {
-                let gap = if summary.attempts() > 0 { "\n" } else { "" };
-                summary.add(&timeline);
-                write(&format!("{gap}{}", Waterfall::from_timeline(&timeline).render(&style)))?;
-            }
-        }
-    }
+    each_attempt(receiver, |timeline| {
+        let gap = if summary.attempts() > 0 { "\n" } else { "" };
+        summary.add(&timeline);
+        write(&format!("{gap}{}", Waterfall::from_timeline(&timeline).render(&style)))
+    })?;
     if summary.attempts() > 1 {
         write(&format!("\n{}", summary.render(&style)))?;
     }
     Ok(())
+}
+
+/// One document, when everything is over.
+fn write_archive(receiver: &Receiver<Message>) -> io::Result<()> {
+    let mut attempts = Vec::new();
+    let mut headers = HashMap::new();
+    let ended = each_pair(
+        receiver,
+        |request, header| drop(headers.insert(request, header)),
+        |timeline, calls| {
+            attempts.push((timeline, calls));
+            Ok(())
+        },
+    )?;
+    // A run that never began has no document.
+    if ended { write(&Archive::new(&attempts, &headers).render()) } else { Ok(()) }
+}
+
+fn each_attempt(receiver: &Receiver<Message>, mut show: impl FnMut(Box<Timeline>) -> io::Result<()>) -> io::Result<()> {
+    loop {
+        match receiver.recv() {
+            Ok(Message::Attempt(timeline)) => show(timeline)?,
+            Ok(Message::Calls(..) | Message::Header(..)) => {}
+            Ok(Message::End) | Err(_) => return Ok(()),
+        }
+    }
+}
+
+/// Brings the record of an attempt and its hooks together. Returns whether the run came to its end.
+fn each_pair(
+    receiver: &Receiver<Message>,
+    mut header: impl FnMut(u64, HeaderMap),
+    mut show: impl FnMut(Box<Timeline>, Calls) -> io::Result<()>,
+) -> io::Result<bool> {
+    // The record is told before the hook that ends the attempt for a user's trace.
+    let mut waiting = HashMap::new();
+    loop {
+        match receiver.recv() {
+            Ok(Message::Attempt(timeline)) => {
+                let request = timeline.request.tag.map_or(0, |Tag(number)| number);
+                waiting.insert((request, timeline.request.attempt), timeline);
+            }
+            Ok(Message::Calls(request, calls)) => {
+                if let Some(timeline) = waiting.remove(&(request, calls.attempt)) {
+                    show(timeline, calls)?;
+                }
+            }
+            Ok(Message::Header(request, values)) => header(request, values),
+            Ok(Message::End) => return Ok(true),
+            Err(_) => return Ok(false),
+        }
+    }
 }
 
 fn write(text: &str) -> io::Result<()> {

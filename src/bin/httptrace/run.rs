@@ -20,14 +20,17 @@ use http::Request;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use httptrace::{
     Client, ClientTrace, ResponseBody, Timeline,
-    hooks::GetConnInfo,
+    hooks::{GetConnFailedInfo, GetConnInfo, GotConnInfo, PutIdleConnInfo, ResponseDoneInfo},
     timeline::{Tag, TimelineHandle},
+    with_client_trace,
 };
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::{
+    args::Format,
+    calls::Journal,
     exit::{CA_FILE, Failure, INTERRUPTED, USAGE, WRITE, warn},
-    output::Output,
+    output::{Output, Reports},
     plan::{Plan, Protocol, Target, Trust},
     telemetry::Telemetry,
 };
@@ -53,6 +56,7 @@ pub(crate) async fn run(plan: Plan) -> u8 {
         client,
         telemetry,
         attempts,
+        reports: output.reports(),
         next: AtomicU64::new(1),
         failures: Mutex::new(BTreeMap::new()),
     });
@@ -118,6 +122,7 @@ struct Run {
     client: Client,
     telemetry: Telemetry,
     attempts: Arc<Attempts>,
+    reports: Reports,
     /// The number of the next request, from 1.
     next: AtomicU64,
     failures: Mutex<BTreeMap<u64, Failure>>,
@@ -166,6 +171,9 @@ impl Run {
     async fn exchange(&self, number: u64, round: u64, target: &Target) -> Result<(), Failure> {
         let response = self.telemetry.within(round, || self.client.request(self.request(number, target)));
         let response = response.await.map_err(|error| Failure::from(&error))?;
+        if self.plan.format == Format::Har {
+            self.reports.header(number, response.headers());
+        }
         let handle = response.extensions().get::<TimelineHandle>().cloned();
         let result = receive(response.into_body(), target.output.as_deref()).await;
         if let Some(handle) = handle {
@@ -184,6 +192,10 @@ impl Run {
         *request.uri_mut() = target.uri.clone();
         *request.headers_mut() = self.plan.headers.clone();
         request.extensions_mut().insert(Tag(number));
+        if matches!(self.plan.format, Format::Hooks | Format::Har) {
+            let reports = self.reports.clone();
+            with_client_trace(&mut request, Arc::new(Journal::new(move |calls| reports.calls(number, calls))));
+        }
         request
     }
 
@@ -225,18 +237,44 @@ async fn receive(mut body: ResponseBody, output: Option<&Path>) -> Result<(), Fa
 struct Attempts {
     begun: AtomicU64,
     ended: AtomicU64,
+    /// Hooks that are still due: the last of them is called after the record is told.
+    due: AtomicU64,
     news: Notify,
 }
 
 impl ClientTrace for Attempts {
     fn get_conn(&self, _: &GetConnInfo<'_>) {
         self.begun.fetch_add(1, Ordering::Relaxed);
+        self.due.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn got_conn(&self, _: &GotConnInfo<'_>) {
+        // Now there are two: `response_done` and `put_idle_conn`.
+        self.due.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get_conn_failed(&self, _: &GetConnFailedInfo<'_>) {
+        self.paid();
+    }
+
+    fn response_done(&self, _: &ResponseDoneInfo<'_>) {
+        self.paid();
+    }
+
+    fn put_idle_conn(&self, _: &PutIdleConnInfo) {
+        self.paid();
     }
 }
 
 impl Attempts {
     fn end(&self, _: &Timeline) {
         self.ended.fetch_add(1, Ordering::Relaxed);
+        self.news.notify_waiters();
+    }
+
+    /// A request's own trace has run before this one, so its last word is out.
+    fn paid(&self) {
+        self.due.fetch_sub(1, Ordering::Relaxed);
         self.news.notify_waiters();
     }
 
@@ -247,7 +285,8 @@ impl Attempts {
 
     /// Waits until every attempt has ended.
     async fn over(&self) {
-        self.until(|| self.begun.load(Ordering::Relaxed) == self.ended.load(Ordering::Relaxed)).await;
+        let over = || self.begun.load(Ordering::Relaxed) == self.ended.load(Ordering::Relaxed);
+        self.until(|| over() && self.due.load(Ordering::Relaxed) == 0).await;
     }
 
     async fn until(&self, condition: impl Fn() -> bool) {
