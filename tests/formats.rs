@@ -385,8 +385,8 @@ fn hooks_are_printed_in_the_order_of_their_calls() {
 fn the_lines_of_attempts_are_not_mixed() {
     let origin = Origin::start(&[OK, OK, OK, CLOSE]);
     let ran = run("hooks", &["-n", "30", "-c", "6", &origin.url("/")]);
-    // A second attempt may meet a connection at its end too, so a few requests fail: their lines matter as well.
-    assert!([0, 52, 56].contains(&ran.code), "{}", ran.stderr);
+    // A second attempt is on a connection of its own, so none fails.
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
     let blocks = blocks(&ran);
     let mut seen: Vec<_> = blocks.iter().map(|(first, _)| first.clone()).collect();
     seen.sort_unstable();
