@@ -258,6 +258,8 @@ pub(crate) struct Ending {
     pub(crate) version: Option<Version>,
     /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
     pub(crate) bodiless: bool,
+    /// The upload was refused before it had ended.
+    pub(crate) refused: bool,
     /// The connection can't be used again, whatever comes.
     pub(crate) close: Option<CloseReason>,
 }
@@ -275,6 +277,7 @@ impl Ending {
             status: None,
             version: None,
             bodiless: false,
+            refused: false,
             close: None,
         }
     }
@@ -301,7 +304,7 @@ impl Ending {
         let mut after = after;
         if let Some(error) = error {
             self.exchange.write_failed(error);
-        } else if matches!(loan, Loan::Http1 { .. }) && self.exchange.is_upload_held() {
+        } else if self.refused && matches!(loan, Loan::Http1 { .. }) {
             self.exchange.write_failed(&Error::canceled(Phase::RequestWrite));
             after = After::Close(self.close.unwrap_or(CloseReason::RequestUnfinished));
         }

@@ -185,26 +185,22 @@ impl Exchange {
         self.upload().go_on();
     }
 
-    /// The server refused the upload before it had it all.
-    pub(super) fn is_upload_held(&self) -> bool {
-        self.upload().is_held()
-    }
-
-    /// The final head is here. Whether its answer came before the upload ended.
-    pub(super) fn answer(&self, status: StatusCode) {
+    /// The final head is here. Whether it refuses an upload that has not ended: nothing more of that is sent.
+    pub(super) fn answer(&self, status: StatusCode) -> bool {
         if self.lock().body_over {
-            return;
+            return false;
         }
-        let waker = {
+        let (refused, waker) = {
             let mut upload = self.upload();
             if status.as_u16() >= 400 {
                 upload.hold();
-                None
+                (true, None)
             } else {
-                upload.go_on()
+                (false, upload.go_on())
             }
         };
         wake(waker);
+        refused
     }
 
     /// HTTP/1: whether all of the request has been handed over and begun to pass, so that a flush completes it.

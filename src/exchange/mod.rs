@@ -346,7 +346,7 @@ pub(crate) async fn send(
     let (error, unsent, refused) = match result {
         Some(Sent::Done(Ok(response))) => {
             shared.answered.fetch_add(1, Ordering::Relaxed);
-            exchange.answer(response.status());
+            ending.refused = exchange.answer(response.status());
             ending.status = Some(response.status());
             ending.version = Some(response.version());
             ending.bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -71,10 +71,6 @@ impl Upload {
         matches!(self.gate, Gate::Expect { .. })
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        matches!(self.gate, Gate::Held | Gate::Stopped)
-    }
-
     /// The head was written: the wait begins.
     pub(super) fn head_written(&mut self, at: Instant) -> Option<Waker> {
         let Gate::Expect { since: since @ None, .. } = &mut self.gate else { return None };
