@@ -63,6 +63,8 @@ mod client;
 pub mod clock;
 mod config;
 pub mod connection;
+#[cfg(feature = "otel")]
+mod date;
 pub mod dial;
 mod error;
 mod exchange;

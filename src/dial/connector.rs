@@ -8,10 +8,8 @@ use std::{
     any::Any,
     future::{Future, poll_fn},
     io,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Instant,
 };
 
@@ -20,7 +18,7 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
-use super::Target;
+use super::{Target, contained::contained};
 use crate::{
     error::{BoxError, Error, Kind, find},
     hooks::emit::Hooks,
@@ -57,11 +55,10 @@ impl Connector {
     pub(super) async fn connect(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Socket, Error> {
         let uri = origin(target)?;
         let guard = hooks.connect(None, 1);
-        let connect = Arc::clone(&self.0);
-        // Inside, since the call and the clone may panic as well.
-        let connecting = Contained(Box::pin(async move { connect(uri).await }));
+        let connecting = contained(|| (self.0)(uri));
         let result = tokio::time::timeout_at(deadline.into(), connecting).await;
         let at = hooks.now();
+        let result = result.map(|ended| ended.unwrap_or_else(|panic| Err(panicked(&*panic).into())));
         let result = match result {
             Ok(Ok(stream)) => Ok(Socket::own(stream)),
             Ok(Err(error)) => {
@@ -84,22 +81,10 @@ fn origin(target: &Target) -> Result<Uri, Error> {
     uri.map_err(|error| Error::with(Kind::InvalidRequest, Phase::Request, error))
 }
 
-/// A user's future whose panic is an error: a dial that vanished would only be begun again.
-struct Contained(Connecting);
-
-impl Future for Contained {
-    type Output = Result<Box<dyn OwnStream>, BoxError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        // After a panic the future is dropped and never polled again.
-        let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
-        polled.unwrap_or_else(|panic| Poll::Ready(Err(format!("the connector panicked: {}", message(&*panic)).into())))
-    }
-}
-
-fn message(panic: &(dyn Any + Send)) -> &str {
+fn panicked(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the connector panicked: {}", text.unwrap_or("no message"))
 }
 
 #[cfg(test)]

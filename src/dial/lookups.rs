@@ -11,20 +11,20 @@
 
 use std::{
     collections::HashMap,
-    future::poll_fn,
     net::IpAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::Poll,
     time::Instant,
 };
 
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::resolve::{Resolve, ResolveError};
+use super::{
+    contained::contained,
+    resolve::{Resolve, ResolveError},
+};
 use crate::{clock, error::Error, phase::Phase};
 
 /// A resolver whose lookups are shared.
@@ -140,13 +140,8 @@ async fn ask(resolver: Arc<dyn Resolve>, host: String, tell: watch::Sender<Optio
 
 /// A resolver that panics has failed. Else those who wait would ask it again, and again.
 async fn resolve(resolver: &dyn Resolve, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
-    let mut resolving = None;
-    poll_fn(|cx| {
-        let poll = || resolving.get_or_insert_with(|| resolver.resolve(host)).as_mut().poll(cx);
-        let failed = |_| Poll::Ready(Err(ResolveError::no_recovery().because("the resolver panicked")));
-        catch_unwind(AssertUnwindSafe(poll)).unwrap_or_else(failed)
-    })
-    .await
+    let failed = |_| Err(ResolveError::no_recovery().because("the resolver panicked"));
+    contained(|| resolver.resolve(host)).await.unwrap_or_else(failed)
 }
 
 #[cfg(test)]

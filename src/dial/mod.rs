@@ -6,6 +6,7 @@
 
 mod connect;
 mod connector;
+mod contained;
 mod lookups;
 mod race;
 mod resolve;

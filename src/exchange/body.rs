@@ -123,9 +123,7 @@ impl RequestBody {
     pub(crate) fn into_payload(mut self) -> Payload {
         std::mem::replace(&mut self.payload, Payload::Gone)
     }
-}
 
-impl RequestBody {
     /// Whether the next bytes may go.
     fn poll_permission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
         // Nothing is to come, or all of it at once.

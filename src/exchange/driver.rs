@@ -184,8 +184,7 @@ impl Driver {
             Poll::Ready(Err(reason)) => {
                 let Returning { sender, owed, exchange, .. } = returning;
                 exchange.connection_gone();
-                let reason = self.shared.closing(reason);
-                self.shared.desk().over(Over::Soon);
+                let reason = self.shared.over(Over::Soon, reason);
                 // hyper ends the connection when its sender is gone.
                 drop(sender);
                 owed.done(IdleReturn::Closed(reason));
@@ -290,6 +289,13 @@ impl Returning {
 }
 
 impl Desk {
+    /// The driver is to look.
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+
     /// HTTP/2: a request was answered, and its upload has not ended.
     pub(super) fn unfinished(&mut self, exchange: &Arc<Exchange>) {
         if self.ended {
@@ -297,21 +303,11 @@ impl Desk {
         }
         // Its body gives up by itself after the same time, if hyper asks it.
         self.unfinished.push((clock::now() + 2 * DRAIN_TIME, Arc::clone(exchange)));
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
+        self.wake();
     }
 
     fn is_ending(&self) -> bool {
         self.over.is_some() || !self.unfinished.is_empty()
-    }
-
-    /// Nobody will use this connection again.
-    pub(super) fn over(&mut self, over: Over) {
-        self.over = Some(over);
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
     }
 
     /// Leaves a connection for the driver to take back; gives it back if there is no driver any more.
@@ -320,9 +316,7 @@ impl Desk {
             return Err(returning);
         }
         self.returning = Some(returning);
-        if let Some(waker) = &self.waker {
-            waker.wake_by_ref();
-        }
+        self.wake();
         Ok(())
     }
 }

@@ -227,10 +227,14 @@ impl Shared {
         let said_so = reason == CloseReason::PeerClosed && self.wire.goaway().is_some();
         let reason = if said_so { CloseReason::GoAway } else { reason };
         let mut desk = self.desk();
-        if let Some(waker) = &desk.waker {
-            waker.wake_by_ref();
-        }
+        desk.wake();
         *desk.reason.get_or_insert(reason)
+    }
+
+    /// Nobody will use the connection again: it closes, and its driver sees to it that it ends.
+    fn over(&self, over: Over, reason: CloseReason) -> CloseReason {
+        self.desk().over = Some(over);
+        self.closing(reason)
     }
 }
 
@@ -264,8 +268,7 @@ impl Conn {
 
     /// Closes it. hyper ends a connection when its last sender is gone.
     pub(crate) fn close(self, reason: CloseReason) {
-        self.shared().desk().over(Over::Soon);
-        self.shared().closing(reason);
+        self.shared().over(Over::Soon, reason);
     }
 
     /// Whether a used connection may still carry a request: nothing may wait on its socket (RFC 9112 §9.2). Bytes under
@@ -425,11 +428,11 @@ impl Loan {
             Self::Http1 { sender, shared, owed } => match after {
                 After::Close(reason) => {
                     exchange.connection_gone();
-                    if reason != CloseReason::Upgraded {
-                        let unwanted = reason == CloseReason::RequestUnfinished;
-                        shared.desk().over(if unwanted { Over::Now } else { Over::Soon });
-                    }
-                    let reason = shared.closing(reason);
+                    let reason = match reason {
+                        CloseReason::Upgraded => shared.closing(reason),
+                        CloseReason::RequestUnfinished => shared.over(Over::Now, reason),
+                        _ => shared.over(Over::Soon, reason),
+                    };
                     drop(sender);
                     owed.done(IdleReturn::Closed(reason));
                 }

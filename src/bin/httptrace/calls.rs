@@ -11,7 +11,7 @@ use std::{
 
 use httptrace::{ClientTrace, Error, Timeline, hooks::*};
 
-use crate::headers;
+use crate::{exit::one_line, headers};
 
 /// What was called in one attempt, in order.
 #[derive(Debug, Default)]
@@ -114,11 +114,6 @@ impl Fields {
     fn of(self, hook: &str) -> String {
         format!("{hook}({{{}}})", self.0.join(" "))
     }
-}
-
-/// Values come from others: they end no line and steer no terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 fn list<T: Display>(values: impl IntoIterator<Item = T>) -> String {

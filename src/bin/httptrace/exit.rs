@@ -37,8 +37,7 @@ impl Failure {
     /// Tells it in one line.
     pub(crate) fn tell(&self) {
         // The message may quote a file name or a server's words: it stays one line, and steers no terminal.
-        let message: String = self.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        warn(&format!("({}) {message}", self.code));
+        warn(&format!("({}) {}", self.code, one_line(&self.message)));
     }
 
     /// Ends a command that has sent nothing. A mistake in the command line is told to the silent too, as curl does.
@@ -63,6 +62,11 @@ impl From<&Error> for Failure {
         }
         Self { code: code(error.phase(), error.error_type()), message, error_type: error.error_type() }
     }
+}
+
+/// Text of others: it ends no line and steers no terminal.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// One line on stderr. That it can't be written is no failure of the requests.

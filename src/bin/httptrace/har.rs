@@ -9,7 +9,7 @@ use http::{HeaderMap, Version};
 use httptrace::{Phase, Timeline, connection::Protocol, hooks::ConnOutcome};
 use serde_json::{Value, json};
 
-use crate::{calls::Calls, headers};
+use crate::{calls::Calls, date::date_time, headers};
 
 /// The document.
 pub(crate) struct Archive(Value);
@@ -210,19 +210,10 @@ fn millis(nanos: u64) -> f64 {
     nanos as f64 / 1_000_000.0
 }
 
-/// `2026-11-23T00:14:13.250Z`. Days become dates as in Hinnant's `civil_from_days`: years begin in March.
+/// `2026-11-23T00:14:13.250Z`.
 fn iso8601(unix_nanos: u64) -> String {
-    let (seconds, millis) = (unix_nanos / 1_000_000_000, unix_nanos / 1_000_000 % 1_000);
-    let days = seconds / 86_400 + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = era * 400 + year_of_era + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    let seconds = i64::try_from(unix_nanos / 1_000_000_000).unwrap_or(i64::MAX);
+    format!("{}.{:03}Z", date_time(seconds), unix_nanos / 1_000_000 % 1_000)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Either, Empty, Full};
 use httptrace::{
-    Client, ClientTrace, ResponseBody, Timeline,
+    Client, ClientTrace, ResponseBody,
     hooks::{GetConnFailedInfo, GetConnInfo, GotConnInfo, PutIdleConnInfo, ResponseDoneInfo},
     timeline::{Tag, TimelineHandle},
     with_client_trace,
@@ -82,17 +82,14 @@ const GRACE: Duration = Duration::from_millis(500);
 const SETTLE: Duration = Duration::from_secs(1);
 
 fn client(plan: &Plan, output: &Output, attempts: &Arc<Attempts>) -> Result<Client, Failure> {
-    let (reports, ended) = (output.reports(), Arc::clone(attempts));
+    let reports = output.reports();
     let mut builder = Client::builder()
         .max_headers(1_000)
         // The user's wish to decrypt a capture, as curl and browsers take it.
         .danger_log_tls_keys(std::env::var_os("SSLKEYLOGFILE").is_some_and(|path| !path.is_empty()))
         .timeline(true)
         .client_trace(Arc::clone(attempts) as Arc<dyn ClientTrace>)
-        .on_timeline(move |timeline| {
-            reports.attempt(timeline);
-            ended.end(timeline);
-        });
+        .on_timeline(move |timeline| reports.attempt(timeline));
     builder = match plan.protocol {
         Protocol::Negotiated => builder,
         Protocol::Http1 => builder.http1_only(),
@@ -235,8 +232,6 @@ async fn receive(mut body: ResponseBody, output: Option<&Path>) -> Result<(), Fa
 /// Which attempts are under way. A request's own end is known by its record; that of a canceled one only by counting.
 #[derive(Default)]
 struct Attempts {
-    begun: AtomicU64,
-    ended: AtomicU64,
     /// Hooks that are still due: the last of them is called after the record is told.
     due: AtomicU64,
     news: Notify,
@@ -244,7 +239,6 @@ struct Attempts {
 
 impl ClientTrace for Attempts {
     fn get_conn(&self, _: &GetConnInfo<'_>) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
         self.due.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -267,12 +261,7 @@ impl ClientTrace for Attempts {
 }
 
 impl Attempts {
-    fn end(&self, _: &Timeline) {
-        self.ended.fetch_add(1, Ordering::Relaxed);
-        self.news.notify_waiters();
-    }
-
-    /// A request's own trace has run before this one, so its last word is out.
+    /// The record and a request's own trace hear of it before this one, so their last word is out.
     fn paid(&self) {
         self.due.fetch_sub(1, Ordering::Relaxed);
         self.news.notify_waiters();
@@ -285,8 +274,7 @@ impl Attempts {
 
     /// Waits until every attempt has ended.
     async fn over(&self) {
-        let over = || self.begun.load(Ordering::Relaxed) == self.ended.load(Ordering::Relaxed);
-        self.until(|| over() && self.due.load(Ordering::Relaxed) == 0).await;
+        self.until(|| self.due.load(Ordering::Relaxed) == 0).await;
     }
 
     async fn until(&self, condition: impl Fn() -> bool) {
