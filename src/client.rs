@@ -36,7 +36,7 @@ use crate::{
     connection::Protocol,
     dial::{Dialer, Progress, Target},
     error::{BoxError, Error, Kind},
-    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
+    exchange::{self, Asks, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
     hooks::{
         ClientTrace, ConnOutcome, RetryInfo, RetryReason, WaitCause,
         emit::{GotConnFacts, Hooks},
@@ -227,8 +227,8 @@ impl Drop for Inner {
 struct Call {
     inner: Arc<Inner>,
     key: PoolKey,
-    /// Gone while the request is on the wire.
-    head: Option<Parts>,
+    /// As the application gave it; the wire gets a copy in its own form.
+    head: Parts,
     payload: Payload,
     spare: Option<Spare>,
     deadline: Option<Instant>,
@@ -238,7 +238,6 @@ struct Call {
 
 /// What a retry would need: kept only where one can follow.
 struct Spare {
-    head: Parts,
     payload: Option<Payload>,
     /// The connection came from the idle pool, or has carried a request.
     used: bool,
@@ -253,11 +252,12 @@ impl Call {
         }
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
-        let (inner, head) = (Arc::clone(inner), Some(head));
+        let inner = Arc::clone(inner);
         Ok(Box::new(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 }))
     }
 
-    /// Boxed: a call is moved once, and its parts stay where they are.
+    /// Boxed: a call is moved once, and its parts stay where they are. So are the futures of what most requests do not need:
+    /// theirs is below 1 KiB then, which is as much as malloc has at hand.
     async fn run(mut self: Box<Self>) -> Result<Response<ResponseBody>, Error> {
         let mut fresh = false;
         loop {
@@ -271,12 +271,17 @@ impl Call {
                 }
             };
             let failed = match self.exchange(lease).await {
-                Ok(response) => return Ok(response),
+                Ok(mut response) => {
+                    if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
+                        response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
+                    }
+                    return Ok(response);
+                }
                 Err(failed) => failed,
             };
             let reason = self.next(*failed)?;
             fresh = reason == RetryReason::StaleConnection;
-            self.back_off(reason).await?;
+            Box::pin(self.back_off(reason)).await?;
         }
     }
 
@@ -288,7 +293,7 @@ impl Call {
         loop {
             let lease = match self.inner.pool.checkout(&self.key, now, fresh) {
                 Checked::Ready(lease) => lease,
-                Checked::Waiting { waiting, dial, cause } => self.wait(waiting, dial, cause, turn).await?,
+                Checked::Waiting { waiting, dial, cause } => Box::pin(self.wait(waiting, dial, cause, turn)).await?,
             };
             if lease.outcome == ConnOutcome::New {
                 return Ok(lease);
@@ -368,18 +373,17 @@ impl Call {
         progress
     }
 
-    /// The request on the wire, up to the response's head.
-    async fn exchange(&mut self, lease: Lease<Conn>) -> Result<Response<ResponseBody>, Box<Failed>> {
+    /// The request on the wire. What it returns waits for the response's head.
+    fn exchange(
+        &mut self,
+        lease: Lease<Conn>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Box<Failed>>> + use<> {
         let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
         conn.count_request();
         let used = request_number > 1 || outcome == ConnOutcome::Idle;
-        let Some(mut head) = self.head.take() else { unreachable!("an attempt begins with its head") };
-        self.spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
-            head: head.clone(),
-            payload: self.payload.replay(),
-            used,
-        });
+        let replayed = used || shared.info.protocol == Protocol::Http2;
+        self.spare = replayed.then(|| Spare { payload: self.payload.replay(), used });
         let get_conn = self.attempt.get_conn.take();
         let wait = get_conn.as_ref().and_then(|get_conn| get_conn.wait);
         let guards = get_conn.unwrap_or_else(|| Hooks::default().untold()).got(|at| GotConnFacts {
@@ -395,8 +399,17 @@ impl Call {
             wait,
         });
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
-        prepare(&mut head, &payload, &self.key, shared.info.protocol);
+        let mut head = self.head.clone();
+        // The copy's map has no room for another field, so it is the one to be kept.
+        std::mem::swap(&mut head.headers, &mut self.head.headers);
         let expects = !matches!(payload, Payload::Empty) && exchange::expects_continue(&head.headers);
+        let asks = Asks {
+            is_connect: head.method == Method::CONNECT,
+            is_head: head.method == Method::HEAD,
+            to_close: exchange::asks_to_close(&head.headers),
+            deadline: self.deadline,
+        };
+        prepare(&mut head, &payload, &self.key, shared.info.protocol);
         let config = &self.inner.exchange;
         let terms = Terms {
             expect: expects.then_some(config.expect_continue_timeout),
@@ -404,13 +417,8 @@ impl Call {
             max_head_bytes: config.max_head_bytes,
         };
         let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
-        let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);
-        let request = Request::from_parts(head, body);
-        let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;
-        if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
-            response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
-        }
-        Ok(response)
+        let body = RequestBody::new(payload, Arc::clone(&exchange), shared, asks.is_connect);
+        exchange::send(conn, Request::from_parts(head, body), exchange, guards, asks)
     }
 
     /// Whether another attempt may follow (RFC 9110 §9.2.2, RFC 9113 §8.7), and makes ready for it.
@@ -420,13 +428,13 @@ impl Call {
     /// The failed attempt's error, if none may.
     fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
         let Failed { error, unsent, refused, touched, answered } = failed;
-        let Some(Spare { mut head, payload, used }) = self.spare.take() else { return Err(error) };
+        let Some(Spare { payload, used }) = self.spare.take() else { return Err(error) };
         let reason = match refused {
             Some(reason) if self.retries < MAX_REFUSED => reason,
             Some(_) => return Err(error),
             None => {
                 let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
-                let harmless = !touched || is_idempotent(&head);
+                let harmless = !touched || is_idempotent(&self.head);
                 if !(used && lost && harmless && !answered && self.retries == 0) {
                     return Err(error);
                 }
@@ -439,8 +447,8 @@ impl Call {
         if let Some(at) = self.attempt.hooks.now() {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
         }
-        self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some((&self.attempt, reason)));
-        (self.head, self.payload) = (Some(head), payload);
+        self.attempt = Attempt::start(&self.inner, &self.key, &mut self.head, attempt, Some((&self.attempt, reason)));
+        self.payload = payload;
         Ok(reason)
     }
 

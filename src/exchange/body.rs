@@ -251,15 +251,15 @@ impl Drop for RequestBody {
 /// Ends an attempt: tells how its response ended, and gives the connection back. Dropped, it was canceled.
 pub(crate) struct Ending {
     parts: Option<Parts>,
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) version: Option<Version>,
+    pub(super) exchange: Arc<Exchange>,
+    /// The response's, once it is here.
+    pub(super) head: Option<(StatusCode, Version)>,
     /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
-    pub(crate) bodiless: bool,
+    pub(super) bodiless: bool,
     /// The upload was refused before it had ended.
-    pub(crate) refused: bool,
+    pub(super) refused: bool,
     /// The connection can't be used again, whatever comes.
-    pub(crate) close: Option<CloseReason>,
+    pub(super) close: Option<CloseReason>,
 }
 
 struct Parts {
@@ -272,8 +272,7 @@ impl Ending {
         Self {
             parts: Some(Parts { response, loan }),
             exchange,
-            status: None,
-            version: None,
+            head: None,
             bodiless: false,
             refused: false,
             close: None,
@@ -315,8 +314,8 @@ impl Ending {
             response.done(&ResponseDoneInfo {
                 at,
                 outcome,
-                status: self.status,
-                version: self.version,
+                status: self.head.map(|(status, _)| status),
+                version: self.head.map(|(_, version)| version),
                 headers: None,
                 first_byte: marks.final_first_byte,
                 body_bytes,
@@ -346,27 +345,40 @@ impl Drop for Ending {
 #[derive(Default)]
 pub struct ResponseBody(Option<Box<Live>>);
 
-struct Live {
+/// A response from the moment when its request is sent: where it will be in the end, so that it is not moved there.
+pub(super) struct Live {
+    /// Absent before the response's head, and after its end.
     incoming: Option<Incoming>,
-    ending: Ending,
+    pub(super) ending: Ending,
     bytes: u64,
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
 impl ResponseBody {
     /// A body under way; one that is empty has ended at once.
-    pub(crate) fn new(incoming: Incoming, mut ending: Ending, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        if incoming.is_end_stream() || ending.bodiless {
+    pub(super) fn new(incoming: Incoming, mut live: Box<Live>) -> Self {
+        if incoming.is_end_stream() || live.ending.bodiless {
             // HTTP/2 may end the stream with a frame of its own; dropping the body before would reset it.
-            ending.exchange.park(incoming);
-            ending.complete(0);
+            live.ending.exchange.park(incoming);
+            live.ending.complete(0);
             return Self(None);
         }
-        Self(Some(Box::new(Live { incoming: Some(incoming), ending, bytes: 0, deadline })))
+        live.incoming = Some(incoming);
+        Self(Some(live))
     }
 }
 
 impl Live {
+    pub(super) fn new(ending: Ending, deadline: Option<Instant>) -> Box<Self> {
+        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+        Box::new(Self { incoming: None, ending, bytes: 0, deadline })
+    }
+
+    /// Nothing has come: whether it is too late for more.
+    pub(super) fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         match Pin::new(incoming).poll_frame(cx) {
@@ -386,8 +398,7 @@ impl Live {
                 Poll::Ready(Some(Err(self.fail(error))))
             }
             Poll::Pending => {
-                let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
-                if !late {
+                if !self.is_late(cx) {
                     return Poll::Pending;
                 }
                 let error = Error::timeout(self.ending.exchange.phase());
