@@ -409,7 +409,7 @@ impl Call {
             to_close: exchange::asks_to_close(&head.headers),
             deadline: self.deadline,
         };
-        prepare(&mut head, &payload, &self.key, shared.info.protocol);
+        prepare(&mut head, &payload, &self.key, &shared);
         let config = &self.inner.exchange;
         let terms = Terms {
             expect: expects.then_some(config.expect_continue_timeout),

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -192,13 +192,37 @@ impl AsyncRead for Socket {
 fn read_tcp(tcp: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
         ready!(tcp.poll_read_ready(cx))?;
-        match tcp.try_read_buf(buf) {
+        let mut read = Ok(0);
+        let room = buf.remaining();
+        let tried = tcp.try_io(Interest::READABLE, || {
+            read = tcp.try_read_buf(buf);
+            match read {
+                // Less than there was room for: the socket is empty. To say so saves the system call that would find out, as
+                // tokio does where a stream is read by its owner.
+                Ok(bytes) if bytes > 0 && bytes < room && EDGE_TRIGGERED => Err(io::ErrorKind::WouldBlock.into()),
+                Ok(_) => Ok(()),
+                Err(ref error) => Err(error.kind().into()),
+            }
+        });
+        match (read, tried) {
             // The readiness was stale; it is cleared now, so this ends.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return Poll::Ready(result.map(drop)),
+            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (Ok(0), Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (read, _) => return Poll::Ready(read.map(drop)),
         }
     }
 }
+
+/// Whether the system tells of bytes once, when they come (epoll, kqueue), and not as long as they are there.
+const EDGE_TRIGGERED: bool = cfg!(any(
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "ios",
+    target_os = "linux",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd",
+));
 
 fn write_tcp(
     tcp: &TcpStream,

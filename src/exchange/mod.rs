@@ -26,7 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -96,6 +96,8 @@ pub(crate) struct Shared {
     requests: AtomicU64,
     answered: AtomicU64,
     desk: Mutex<Desk>,
+    /// The `Host` field of the first request.
+    host: OnceLock<HeaderValue>,
 }
 
 /// Where a connection is left for its driver.
@@ -165,6 +167,7 @@ pub(crate) async fn open(
         requests: AtomicU64::new(0),
         answered: AtomicU64::new(0),
         desk: Mutex::default(),
+        host: OnceLock::new(),
         info: Arc::new(info),
     });
     let protocol = shared.info.protocol;
@@ -223,6 +226,19 @@ impl Shared {
 
     fn home(&self) -> &dyn Home {
         &**self.home.get().expect("a connection is settled before its driver runs")
+    }
+
+    /// A `Host` field. Nearly all requests of a connection have the same one, so it is made once.
+    pub(crate) fn host(&self, field: &str) -> Option<HeaderValue> {
+        match self.host.get() {
+            Some(known) if known.as_bytes() == field.as_bytes() => Some(known.clone()),
+            Some(_) => HeaderValue::from_str(field).ok(),
+            None => {
+                let host = HeaderValue::from_str(field).ok()?;
+                let _ = self.host.set(host.clone());
+                Some(host)
+            }
+        }
     }
 
     pub(crate) fn requests(&self) -> u64 {

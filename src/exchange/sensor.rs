@@ -48,6 +48,8 @@ enum Scanner {
         matched: usize,
         /// The head has passed, and its mark is due.
         head_due: bool,
+        /// Bytes of a request have passed, and its last one has not been told.
+        unwritten: bool,
         /// Whose head is being looked for.
         head_of: Option<Arc<Exchange>>,
         /// The heads of its response.
@@ -68,7 +70,10 @@ impl Sensor {
     pub(crate) fn new(mut transport: Transport, protocol: Protocol, wire: Arc<Wire>, watched: bool) -> Self {
         transport.watch(watched);
         let protocol = match protocol {
-            Protocol::Http1 => Scanner::Http1 { matched: 0, head_due: false, head_of: None, heads: Heads::default() },
+            Protocol::Http1 => {
+                let heads = Heads::default();
+                Scanner::Http1 { matched: 0, head_due: false, unwritten: false, head_of: None, heads }
+            }
             Protocol::Http2 => Scanner::Http2 {
                 out: Frames::outbound(),
                 inbound: Frames::inbound(),
@@ -90,9 +95,10 @@ impl Sensor {
     /// These bytes passed outwards.
     fn passed_out<'a>(&mut self, bytes: impl Iterator<Item = &'a [u8]>) {
         match &mut self.protocol {
-            Scanner::Http1 { matched, head_due, head_of, heads } => {
+            Scanner::Http1 { matched, head_due, unwritten, head_of, heads } => {
                 let Some(current) = self.wire.current() else { return };
                 current.touched();
+                *unwritten = true;
                 if !head_of.as_ref().is_some_and(|exchange| Arc::ptr_eq(exchange, &current)) {
                     (*matched, *head_due, *heads) = (0, false, Heads::default());
                     *head_of = Some(Arc::clone(&current));
@@ -118,7 +124,7 @@ impl Sensor {
 
     /// Takes the write marks that are due, unless TLS still holds bytes back.
     fn take_due(&mut self) {
-        if self.transport.holds_back() {
+        if !self.mark_is_due() || self.transport.holds_back() {
             return;
         }
         let at = self.transport.last_write();
@@ -147,11 +153,13 @@ impl Sensor {
     /// Everything that hyper wrote has reached the socket.
     fn flushed(&mut self) {
         self.take_due();
-        if let Scanner::Http1 { .. } = self.protocol
+        // hyper flushes three times for one request.
+        if let Scanner::Http1 { unwritten: unwritten @ true, .. } = &mut self.protocol
             && !self.transport.holds_back()
             && let Some(exchange) = self.wire.current()
             && exchange.is_all_given()
         {
+            *unwritten = false;
             exchange.wrote_request(self.transport.last_write());
         }
     }
