@@ -415,9 +415,10 @@ impl Call {
             expect: expects.then_some(config.expect_continue_timeout),
             max_informational: config.max_informational,
             max_head_bytes: config.max_head_bytes,
+            is_connect: asks.is_connect,
         };
-        let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
-        let body = RequestBody::new(payload, Arc::clone(&exchange), shared, asks.is_connect);
+        let exchange = self.attempt.exchange(&head, &shared, terms);
+        let body = RequestBody::new(payload, Arc::clone(&exchange), &shared);
         exchange::send(conn, Request::from_parts(head, body), exchange, guards, asks)
     }
 

@@ -8,7 +8,10 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
@@ -25,8 +28,8 @@ use crate::clock;
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Stream,
-    /// Somebody wants the moments; else no clock is read.
-    watched: bool,
+    /// Somebody wants the moments; else no clock is read. Absent during the dial.
+    watched: Option<Arc<AtomicBool>>,
     last_read: Option<Instant>,
     last_write: Option<Instant>,
 }
@@ -61,7 +64,7 @@ impl Socket {
     }
 
     fn of(stream: Stream) -> Self {
-        Self { stream, watched: false, last_read: None, last_write: None }
+        Self { stream, watched: None, last_read: None, last_write: None }
     }
 
     /// This end's address; a user's stream has none that is known here.
@@ -80,14 +83,18 @@ impl Socket {
         }
     }
 
+    fn is_watched(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.load(Ordering::Relaxed))
+    }
+
     fn read(&mut self, bytes: usize) {
-        if self.watched && bytes > 0 {
+        if bytes > 0 && self.is_watched() {
             self.last_read = Some(clock::now());
         }
     }
 
     fn wrote(&mut self, result: &io::Result<usize>) {
-        if self.watched && matches!(result, Ok(1..)) {
+        if matches!(result, Ok(1..)) && self.is_watched() {
             self.last_write = Some(clock::now());
         }
     }
@@ -108,13 +115,13 @@ impl Transport {
         }
     }
 
-    /// From here on, note the moments (or no longer).
-    pub(crate) fn watch(&mut self, watched: bool) {
+    /// From here on, note the moments whenever they are wanted.
+    pub(crate) fn watch(&mut self, watched: Arc<AtomicBool>) {
         let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_mut().0,
         };
-        socket.watched = watched;
+        socket.watched = Some(watched);
     }
 
     pub(crate) fn last_read(&self) -> Option<Instant> {

@@ -7,8 +7,8 @@ use http::request::Parts;
 use super::{Inner, Resends};
 use crate::{
     clock::TimeAnchor,
-    connection::{Protocol, TraceRef},
-    exchange::{Exchange, Fields, Terms},
+    connection::TraceRef,
+    exchange::{Exchange, Fields, Shared, Terms},
     hooks::{
         self, ClientTrace, RetryReason, Stack,
         emit::{GetConn, Hooks},
@@ -98,12 +98,12 @@ impl Attempt {
         Waits(self.reports.clone())
     }
 
-    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, terms: Terms) -> Arc<Exchange> {
+    pub(super) fn exchange(&self, head: &Parts, connection: &Shared, terms: Terms) -> Arc<Exchange> {
         let fields = self.hooks.wants_fields().then(|| {
             let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
-            Box::new(Fields { protocol, method, uri, headers })
+            Box::new(Fields { protocol: connection.info.protocol, method, uri, headers })
         });
-        Arc::new(Exchange::new(self.hooks.clone(), fields, terms))
+        connection.exchange(self.hooks.clone(), fields, terms)
     }
 }
 

@@ -9,10 +9,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::Instant,
 };
@@ -102,28 +99,51 @@ impl Payload {
     }
 }
 
-/// A request's body on its way to hyper.
-pub(crate) struct RequestBody {
+/// A request's body on its way to hyper. Two words: hyper moves a request a dozen times, and a move of more than 256 bytes
+/// costs twice as much.
+pub(crate) enum RequestBody {
+    Empty(Arc<Exchange>),
+    Carrying(Box<Carrying>),
+}
+
+const _: () = assert!(size_of::<http::Request<RequestBody>>() <= 240, "with hyper's callback beside it: 256");
+
+/// A body that has bytes, or may have some.
+pub(crate) struct Carrying {
     payload: Payload,
     exchange: Arc<Exchange>,
     shared: Arc<Shared>,
-    dispatched: AtomicBool,
-    /// CONNECT: the stream stays open behind a head without a body.
-    is_connect: bool,
     /// Until when it waits for `100 Continue`, or may go on behind the answer.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: Arc<Shared>, is_connect: bool) -> Self {
-        Self { payload, exchange, shared, dispatched: AtomicBool::new(false), is_connect, timer: None }
+    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: &Arc<Shared>) -> Self {
+        match payload {
+            Payload::Empty | Payload::Gone => Self::Empty(exchange),
+            payload => {
+                Self::Carrying(Box::new(Carrying { payload, exchange, shared: Arc::clone(shared), timer: None }))
+            }
+        }
+    }
+
+    fn exchange(&self) -> &Arc<Exchange> {
+        match self {
+            Self::Empty(exchange) => exchange,
+            Self::Carrying(carrying) => &carrying.exchange,
+        }
     }
 
     /// The payload of a request that hyper gave back.
     pub(crate) fn into_payload(mut self) -> Payload {
-        std::mem::replace(&mut self.payload, Payload::Gone)
+        match &mut self {
+            Self::Empty(_) => Payload::Empty,
+            Self::Carrying(carrying) => std::mem::replace(&mut carrying.payload, Payload::Gone),
+        }
     }
+}
 
+impl Carrying {
     /// Whether the next bytes may go.
     fn poll_permission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
         // Nothing is to come, or all of it at once.
@@ -186,7 +206,13 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
+        let this = match self.get_mut() {
+            Self::Empty(exchange) => {
+                exchange.body_over();
+                return Poll::Ready(None);
+            }
+            Self::Carrying(carrying) => carrying,
+        };
         match this.poll_permission(cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(given_up)) => return Poll::Ready(Some(Err(given_up.into()))),
@@ -225,24 +251,28 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let end = self.payload.is_end();
-        if !self.dispatched.swap(true, Ordering::Relaxed) {
-            self.shared.wire.dispatch(&self.exchange, end && !self.is_connect);
-        }
+        let (end, exchange) = match self {
+            Self::Empty(exchange) => (true, exchange),
+            Self::Carrying(carrying) => (carrying.payload.is_end(), &carrying.exchange),
+        };
+        exchange.dispatch(end);
         if end {
-            self.exchange.body_over();
+            exchange.body_over();
         }
         end
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.payload.size_hint()
+        match self {
+            Self::Empty(_) => SizeHint::with_exact(0),
+            Self::Carrying(carrying) => carrying.payload.size_hint(),
+        }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.exchange.never_dispatched();
+        self.exchange().never_dispatched();
     }
 }
 
@@ -292,6 +322,9 @@ impl Ending {
 
     /// The application dropped the body.
     fn dropped(&mut self, incoming: Incoming, bytes: u64) {
+        if self.parts.is_none() {
+            return;
+        }
         let after = self.close.map_or_else(|| After::Drain(Box::new(incoming)), After::Close);
         self.finish(ResponseOutcome::Dropped, None, bytes, after);
     }

@@ -171,8 +171,7 @@ pub(crate) async fn open(
         info: Arc::new(info),
     });
     let protocol = shared.info.protocol;
-    // HTTP/2 frames belong to many requests, so their moments are always taken.
-    let io = TokioIo::new(Sensor::new(transport, protocol, wire, protocol == Protocol::Http2));
+    let io = TokioIo::new(Sensor::new(transport, protocol, wire));
     let failed = |error| Error::with(Kind::ConnectFailed, Phase::Connect, error);
     let (conn, engine) = match protocol {
         Protocol::Http1 => {
@@ -226,6 +225,11 @@ impl Shared {
 
     fn home(&self) -> &dyn Home {
         &**self.home.get().expect("a connection is settled before its driver runs")
+    }
+
+    /// A request on this connection.
+    pub(crate) fn exchange(&self, hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms) -> Arc<Exchange> {
+        Arc::new(Exchange::new(hooks, fields, terms, Arc::clone(&self.wire)))
     }
 
     /// A `Host` field. Nearly all requests of a connection have the same one, so it is made once.

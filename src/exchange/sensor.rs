@@ -67,8 +67,8 @@ enum Scanner {
 }
 
 impl Sensor {
-    pub(crate) fn new(mut transport: Transport, protocol: Protocol, wire: Arc<Wire>, watched: bool) -> Self {
-        transport.watch(watched);
+    pub(crate) fn new(mut transport: Transport, protocol: Protocol, wire: Arc<Wire>) -> Self {
+        transport.watch(wire.watched());
         let protocol = match protocol {
             Protocol::Http1 => {
                 let heads = Heads::default();
@@ -83,13 +83,6 @@ impl Sensor {
             },
         };
         Self { transport, wire, protocol }
-    }
-
-    /// Before bytes pass: whether the moments are wanted.
-    fn watch(&mut self) {
-        if let Scanner::Http1 { .. } = self.protocol {
-            self.transport.watch(self.wire.is_watched());
-        }
     }
 
     /// These bytes passed outwards.
@@ -225,7 +218,6 @@ fn end_of_head(mut matched: usize, bytes: &[u8]) -> usize {
 
 impl AsyncRead for Sensor {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.watch();
         let before = buf.filled().len();
         match ready!(Pin::new(&mut self.transport).poll_read(cx, buf)) {
             Ok(()) if buf.filled().len() > before => Poll::Ready(self.passed_in(&buf.filled()[before..])),
@@ -245,7 +237,6 @@ impl AsyncRead for Sensor {
 
 impl AsyncWrite for Sensor {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.watch();
         if self.mark_is_due() {
             // The mark's bytes go first, or its moment could not be told from that of the bytes behind it.
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
@@ -261,7 +252,6 @@ impl AsyncWrite for Sensor {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.watch();
         if self.mark_is_due() {
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
             self.take_due();
