@@ -25,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, request::Parts};
+use http::{HeaderMap, Method, Request, Response, Uri, request::Parts};
 use http_body::Body;
 
 use self::{attempt::Attempt, dialing::Dial, head::prepare};
@@ -227,8 +227,10 @@ impl Drop for Inner {
 struct Call {
     inner: Arc<Inner>,
     key: PoolKey,
-    /// As the application gave it; the wire gets a copy in its own form.
+    /// With what the reports of this attempt have added; the wire gets a copy in its own form.
     head: Parts,
+    /// As the application gave them: for the next attempt. Copied before anything is added, since most have none.
+    fields: HeaderMap,
     payload: Payload,
     spare: Option<Spare>,
     deadline: Option<Instant>,
@@ -251,9 +253,10 @@ impl Call {
             return Err(Error::invalid("a CONNECT request can't have a body"));
         }
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
+        let fields = head.headers.clone();
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let inner = Arc::clone(inner);
-        Ok(Box::new(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 }))
+        Ok(Box::new(Self { inner, key, head, fields, payload, spare: None, deadline, attempt, retries: 0 }))
     }
 
     /// Boxed: a call is moved once, and its parts stay where they are. So are the futures of what most requests do not need:
@@ -399,9 +402,9 @@ impl Call {
             wait,
         });
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
+        let headers = std::mem::take(&mut self.head.headers);
         let mut head = self.head.clone();
-        // The copy's map has no room for another field, so it is the one to be kept.
-        std::mem::swap(&mut head.headers, &mut self.head.headers);
+        head.headers = headers;
         let expects = !matches!(payload, Payload::Empty) && exchange::expects_continue(&head.headers);
         let asks = Asks {
             is_connect: head.method == Method::CONNECT,
@@ -435,7 +438,7 @@ impl Call {
             Some(_) => return Err(error),
             None => {
                 let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
-                let harmless = !touched || is_idempotent(&self.head);
+                let harmless = !touched || is_idempotent(&self.head.method, &self.fields);
                 if !(used && lost && harmless && !answered && self.retries == 0) {
                     return Err(error);
                 }
@@ -444,6 +447,7 @@ impl Call {
         };
         let Some(payload) = unsent.or(payload) else { return Err(error) };
         self.retries += 1;
+        self.head.headers = self.fields.clone();
         let attempt = self.retries + 1;
         if let Some(at) = self.attempt.hooks.now() {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
@@ -478,9 +482,9 @@ impl Call {
 }
 
 /// Whether sending it twice is as good as once (RFC 9110 §9.2.2; PUT and DELETE only where the user says so).
-fn is_idempotent(head: &Parts) -> bool {
-    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
-        || head.headers.contains_key("idempotency-key")
+fn is_idempotent(method: &Method, fields: &HeaderMap) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+        || fields.contains_key("idempotency-key")
 }
 
 /// Most further attempts after a server's refusal.

@@ -15,7 +15,7 @@ use crate::{
     },
     pool::PoolKey,
     redact,
-    timeline::{Recorder, Report, RequestInfo, Tag},
+    timeline::{Recorder, Reports, RequestInfo, Tag},
 };
 
 /// One attempt of a call.
@@ -23,7 +23,7 @@ pub(super) struct Attempt {
     pub(super) hooks: Hooks,
     pub(super) info: Option<Arc<RequestInfo>>,
     pub(super) recorder: Option<Arc<Recorder>>,
-    pub(super) reports: Vec<Arc<dyn Report>>,
+    pub(super) reports: Reports,
     pub(super) get_conn: Option<GetConn>,
 }
 
@@ -43,7 +43,7 @@ impl Attempt {
         };
         let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
         let mut this =
-            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Vec::new(), get_conn: None };
+            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Reports::default(), get_conn: None };
         if !wanted && user.is_none() {
             return this;
         }
@@ -68,7 +68,7 @@ impl Attempt {
                 None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
             };
             if inner.timeline || this.reports.iter().any(|report| report.records()) {
-                let reports = this.reports.clone();
+                let reports = this.reports.iter().cloned();
                 this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
             }
             this.info = Some(info);
@@ -108,7 +108,7 @@ impl Attempt {
 }
 
 /// Owes the reports the end of a wait.
-pub(super) struct Waits(Vec<Arc<dyn Report>>);
+pub(super) struct Waits(Reports);
 
 impl Drop for Waits {
     fn drop(&mut self) {

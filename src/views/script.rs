@@ -130,6 +130,7 @@ impl Attempt {
             tls: None,
             ready: self.start,
             setup,
+            peer_text: std::sync::OnceLock::new(),
         });
         self.recorder.got_conn(&GotConnInfo {
             at: self.at(7),

@@ -61,6 +61,7 @@ impl Script {
             tls: Some(tls),
             ready: self.at(0),
             setup: None,
+            peer_text: std::sync::OnceLock::new(),
         })
     }
 
