@@ -4,7 +4,10 @@ use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use http::{Uri, request::Parts};
 #[cfg(feature = "otel")]
-use opentelemetry::{global::ObjectSafeTracerProvider, metrics::MeterProvider};
+use opentelemetry::{
+    metrics::MeterProvider,
+    trace::{Tracer, TracerProvider},
+};
 use rustls::{ClientConfig, pki_types::CertificateDer};
 
 #[cfg(feature = "otel")]
@@ -120,7 +123,11 @@ impl ClientBuilder {
 #[cfg(feature = "otel")]
 impl ClientBuilder {
     /// Where spans go. Default: the global provider as it is at `build()`; one that is set later is not seen.
-    pub fn tracer_provider(mut self, provider: &dyn ObjectSafeTracerProvider) -> Self {
+    pub fn tracer_provider<P>(mut self, provider: &P) -> Self
+    where
+        P: TracerProvider,
+        P::Tracer: Tracer<Span: Send + Sync> + Send + Sync + 'static,
+    {
         self.spans = Some(Spans::new(provider));
         self
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use opentelemetry::{Array, KeyValue, StringValue, Value, global::BoxedSpan, trace::Span};
+use opentelemetry::{Array, KeyValue, StringValue, Value, trace::Span};
 
 use crate::{
     connection::TlsInfo,
@@ -35,7 +35,7 @@ pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
 }
 
 /// What the CLIENT span learns later.
-pub(super) fn response(timeline: &Timeline, span: &mut BoxedSpan) {
+pub(super) fn response(timeline: &Timeline, span: &mut impl Span) {
     let mut set = |key: &'static str, value: Value| span.set_attribute(KeyValue::new(key, value));
     if let Some(status) = timeline.status {
         set(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()).into());
