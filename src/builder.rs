@@ -1,6 +1,11 @@
 //! The settings of a client, and the one place where its parts are put together.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{Uri, request::Parts};
 #[cfg(feature = "otel")]
@@ -473,6 +478,7 @@ impl ClientBuilder {
             trace,
             reporters,
             timeline,
+            host: Mutex::new("".into()),
         })
     }
 }

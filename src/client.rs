@@ -19,7 +19,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{Arc, Mutex, atomic::AtomicU32},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
@@ -74,6 +74,20 @@ pub(crate) struct Inner {
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
     pub(crate) timeline: bool,
+    /// The host of the last record.
+    pub(crate) host: Mutex<Arc<str>>,
+}
+
+impl Inner {
+    /// A host as records name it: mostly the one before, which costs no allocation then.
+    fn host(&self, host: &str) -> Arc<str> {
+        // Who would have to wait makes one.
+        let Ok(mut last) = self.host.try_lock() else { return host.into() };
+        if **last != *host {
+            *last = host.into();
+        }
+        Arc::clone(&last)
+    }
 }
 
 impl Client {
@@ -229,8 +243,8 @@ struct Call {
     key: PoolKey,
     /// With what the reports of this attempt have added; the wire gets a copy in its own form.
     head: Parts,
-    /// As the application gave them: for the next attempt. Copied before anything is added, since most have none.
-    fields: HeaderMap,
+    /// The application's own fields, for the next attempt; absent if there are none.
+    fields: Option<Box<HeaderMap>>,
     payload: Payload,
     spare: Option<Spare>,
     deadline: Option<Instant>,
@@ -253,7 +267,7 @@ impl Call {
             return Err(Error::invalid("a CONNECT request can't have a body"));
         }
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
-        let fields = head.headers.clone();
+        let fields = (!head.headers.is_empty()).then(|| Box::new(head.headers.clone()));
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let inner = Arc::clone(inner);
         Ok(Box::new(Self { inner, key, head, fields, payload, spare: None, deadline, attempt, retries: 0 }))
@@ -438,7 +452,7 @@ impl Call {
             Some(_) => return Err(error),
             None => {
                 let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
-                let harmless = !touched || is_idempotent(&self.head.method, &self.fields);
+                let harmless = !touched || is_idempotent(&self.head.method, self.fields.as_deref());
                 if !(used && lost && harmless && !answered && self.retries == 0) {
                     return Err(error);
                 }
@@ -447,7 +461,7 @@ impl Call {
         };
         let Some(payload) = unsent.or(payload) else { return Err(error) };
         self.retries += 1;
-        self.head.headers = self.fields.clone();
+        self.head.headers = self.fields.as_deref().cloned().unwrap_or_default();
         let attempt = self.retries + 1;
         if let Some(at) = self.attempt.hooks.now() {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
@@ -482,9 +496,9 @@ impl Call {
 }
 
 /// Whether sending it twice is as good as once (RFC 9110 §9.2.2; PUT and DELETE only where the user says so).
-fn is_idempotent(method: &Method, fields: &HeaderMap) -> bool {
+fn is_idempotent(method: &Method, fields: Option<&HeaderMap>) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
-        || fields.contains_key("idempotency-key")
+        || fields.is_some_and(|fields| fields.contains_key("idempotency-key"))
 }
 
 /// Most further attempts after a server's refusal.

@@ -184,6 +184,7 @@ impl Probe {
 }
 
 impl AsyncRead for Socket {
+    #[inline] // hyper asks five times for one response, mostly in vain
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match &mut self.stream {

@@ -53,7 +53,7 @@ impl Attempt {
             let info = Arc::new(RequestInfo {
                 method: head.method.clone(),
                 url: redact::url(&head.uri),
-                host: key.host().into(),
+                host: inner.host(key.host()),
                 port: key.port,
                 scheme: key.scheme(),
                 attempt,

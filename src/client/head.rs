@@ -6,7 +6,11 @@ use http::{
     request::Parts,
 };
 
-use crate::{connection::Protocol, exchange::{Payload, Shared}, pool::PoolKey};
+use crate::{
+    connection::Protocol,
+    exchange::{Payload, Shared},
+    pool::PoolKey,
+};
 
 /// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
 pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: &Shared) {

@@ -113,7 +113,11 @@ impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Future for InFlight<A, 
 }
 
 impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Answer<A, B> {
-    fn poll(self: Pin<&mut Self>, exchange: &Exchange, cx: &mut Context<'_>) -> Poll<Result<Response<Incoming>, NoAnswer>> {
+    fn poll(
+        self: Pin<&mut Self>,
+        exchange: &Exchange,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<Incoming>, NoAnswer>> {
         let sent = match self.project() {
             Waiting::Http1 { answer } => answer.poll(cx),
             // What the wire shows may end one request, and must not end the others. It comes first: the answer may have

@@ -186,5 +186,5 @@ fn headers(target: &Target) -> HeaderMap {
 
 /// The collector as warnings name it.
 fn shown(target: &Target) -> String {
-    target.endpoint.parse::<Uri>().map_or_else(|_| "the collector".to_owned(), |uri| redact::url(&uri))
+    target.endpoint.parse::<Uri>().map_or_else(|_| "the collector".to_owned(), |uri| redact::url(&uri).to_string())
 }

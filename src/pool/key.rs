@@ -98,13 +98,11 @@ fn default_port(https: bool) -> u16 {
 
 impl PartialEq for PoolKey {
     fn eq(&self, other: &Self) -> bool {
-        self.https == other.https
-            && self.port == other.port
-            && {
-                let (host, other) = (self.bracketed_host().as_bytes(), other.bracketed_host().as_bytes());
-                // Mostly they are spelled alike, and that is seen at once.
-                host == other || host.eq_ignore_ascii_case(other)
-            }
+        self.https == other.https && self.port == other.port && {
+            let (host, other) = (self.bracketed_host().as_bytes(), other.bracketed_host().as_bytes());
+            // Mostly they are spelled alike, and that is seen at once.
+            host == other || host.eq_ignore_ascii_case(other)
+        }
     }
 }
 

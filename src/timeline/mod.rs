@@ -32,7 +32,7 @@ pub struct RequestInfo {
     /// The method.
     pub method: Method,
     /// The URL with its secrets replaced, as in the `url.full` attribute.
-    pub url: String,
+    pub url: Arc<str>,
     /// The host, without brackets.
     pub host: Arc<str>,
     /// The port, the scheme's default filled in.

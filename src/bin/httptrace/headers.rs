@@ -95,7 +95,7 @@ pub(crate) fn shown(name: &str, value: &[u8]) -> String {
 /// A URL or a relative reference, as `url.full` would be.
 fn shown_url(text: &str) -> String {
     match text.parse::<Uri>() {
-        Ok(uri) if uri.scheme().is_some() => redact::url(&uri),
+        Ok(uri) if uri.scheme().is_some() => redact::url(&uri).to_string(),
         _ => {
             let (text, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
             // `//user:password@host`, and what is no URL at all, may have credentials too.

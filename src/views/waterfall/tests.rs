@@ -26,7 +26,7 @@ impl Script {
         let anchor = TimeAnchor::new();
         let request = Arc::new(RequestInfo {
             method: Method::GET,
-            url: url.to_owned(),
+            url: url.into(),
             host: Arc::from("localhost"),
             port: 8443,
             scheme: "https",
