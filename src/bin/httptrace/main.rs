@@ -6,6 +6,7 @@
 
 mod args;
 mod calls;
+mod charts;
 // The library writes dates into spans with it.
 #[path = "../../date.rs"]
 mod date;
@@ -15,6 +16,7 @@ mod headers;
 mod json;
 mod output;
 mod plan;
+mod progress;
 // The library redacts the URLs of its records by these rules; header fields have URLs in them too.
 #[path = "../../redact.rs"]
 mod redact;

@@ -59,29 +59,47 @@ fn meaning(error: &Error) -> &'static str {
         Kind::TryAgain => "No name server gave an answer. It, or the way to it, may be down.",
         Kind::NoRecovery => "The name server refused the question or failed at it. Another try will hardly help.",
         Kind::NoAddresses => "The name exists, but it has no address that could be used.",
-        Kind::ConnectionRefused => "The host is up, but nothing listens on this port. Is the server running? Is it this port?",
+        Kind::ConnectionRefused => {
+            "The host is up, but nothing listens on this port. Is the server running? Is it this port?"
+        }
         Kind::ConnectionReset => "The other end, or something on the way to it, broke the connection off.",
-        Kind::NetworkUnreachable => "This machine has no route there. Is it online? Does its network have this IP version?",
+        Kind::NetworkUnreachable => {
+            "This machine has no route there. Is it online? Does its network have this IP version?"
+        }
         Kind::HostUnreachable => "The way to the host is known, but it does not answer there.",
         Kind::AddressNotAvailable => "This machine has no local address or port left to connect from.",
         Kind::PermissionDenied => "A rule of this machine, such as a firewall or a sandbox, forbids the connection.",
         Kind::ConnectFailed => "None of the host's addresses could be connected to.",
-        Kind::CertificateUntrusted => "No authority that this client trusts has signed it. Is it self-signed, or from a private authority?",
+        Kind::CertificateUntrusted => {
+            "No authority that this client trusts has signed it. Is it self-signed, or from a private authority?"
+        }
         Kind::CertificateExpired => "Now is outside of its dates. It has to be renewed, or the clock here is wrong.",
-        Kind::CertificateNameMismatch => "It was issued for other names. Is it the right host? Does something in between answer for it?",
+        Kind::CertificateNameMismatch => {
+            "It was issued for other names. Is it the right host? Does something in between answer for it?"
+        }
         Kind::CertificateRevoked => "Its authority took it back. The server needs a new one.",
         Kind::CertificateInvalid => "It breaks the rules for certificates, so it proves nothing.",
-        Kind::TlsProtocolError => "The two ends did not come to terms. Does this port speak TLS, and a version in use today?",
-        Kind::TlsClosed => "The server hung up in the handshake. Does this port speak TLS? Does it want a client certificate?",
-        Kind::ConnectionClosed => "The server took the connection and hung up without an answer. Did it crash, restart or time out?",
+        Kind::TlsProtocolError => {
+            "The two ends did not come to terms. Does this port speak TLS, and a version in use today?"
+        }
+        Kind::TlsClosed => {
+            "The server hung up in the handshake. Does this port speak TLS? Does it want a client certificate?"
+        }
+        Kind::ConnectionClosed => {
+            "The server took the connection and hung up without an answer. Did it crash, restart or time out?"
+        }
         Kind::WriteFailed => "The connection broke while the request was being sent.",
         Kind::MalformedResponse => "What came back is not proper HTTP. Does this port speak another protocol?",
         Kind::HeadTooLarge => "The head of the response is larger than this client allows.",
         Kind::TooManyInformational => "The server sent one interim response (1xx) after the other.",
-        Kind::BodyIncomplete => "The connection ended before the whole body was here. What was received is only a part.",
+        Kind::BodyIncomplete => {
+            "The connection ended before the whole body was here. What was received is only a part."
+        }
         Kind::Http2ProtocolError => "The two ends disagree about HTTP/2. All requests on this connection are affected.",
         Kind::Http2StreamReset => "The server broke this one request off. Its connection may live on.",
-        Kind::Http2GoAway => "The server is closing this connection, for a restart perhaps, and did not finish this request.",
+        Kind::Http2GoAway => {
+            "The server is closing this connection, for a restart perhaps, and did not finish this request."
+        }
         Kind::Timeout => silence(error.phase()),
         Kind::Canceled => "It was broken off on this side.",
         Kind::RequestBodyFailed => "The body could not be read on this side, so the request was not sent whole.",
@@ -97,9 +115,13 @@ fn silence(phase: Phase) -> &'static str {
         Phase::Dns => "The lookup had no answer in time. The name server, or the way to it, may be down.",
         Phase::Connect => "No answer at all. The host may be down, or a firewall drops what is sent to it.",
         Phase::Tunnel => "The proxy did not answer in time.",
-        Phase::Tls => "Connected, but the handshake came to no end. Does this port speak TLS? Is the server overloaded?",
+        Phase::Tls => {
+            "Connected, but the handshake came to no end. Does this port speak TLS? Is the server overloaded?"
+        }
         Phase::RequestWrite => "The server stopped reading the request. It may be overloaded.",
-        Phase::ResponseWait => "The request was sent, but no byte of an answer came in time. The server is slow or stuck.",
+        Phase::ResponseWait => {
+            "The request was sent, but no byte of an answer came in time. The server is slow or stuck."
+        }
         Phase::ResponseRead => "The answer began, but did not come to its end in time.",
         Phase::Request => "The time for the whole request ran out.",
     }

@@ -46,6 +46,14 @@ impl Style {
     pub const fn ascii(self, ascii: bool) -> Self {
         Self { ascii, ..self }
     }
+
+    /// A text of the same width, to stand beside charts. What a terminal would obey in it is written out.
+    #[must_use]
+    pub fn paragraph(&self, text: &str) -> String {
+        let paint = Paint::new(self);
+        let lines = text::wrap(&[text.to_owned()], "", self.width.max(MIN_WIDTH), &paint);
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
 }
 
 impl Default for Style {

@@ -149,25 +149,21 @@ impl Summary {
 
     fn outcome(&self) -> Vec<String> {
         let all = &self.all;
-        let noun = match (self.retries + self.hops, all.attempts) {
-            (0, 1) => "request",
-            (0, _) => "requests",
-            _ => "attempts",
-        };
-        let mut items = vec![format!("{} {noun}", all.attempts)];
+        let again = self.retries + self.hops;
+        let requests = all.attempts.saturating_sub(again);
+        let mut items = vec![format!("{requests} request{}", if requests == 1 { "" } else { "s" })];
         if let Some((first, last)) = self.span {
             let elapsed = nanos(first, last);
             items[0].push_str(&format!(" in {}", duration(elapsed)));
-            items.push(format!("{}/s", rate(all.attempts, elapsed)));
+            items.push(format!("{}/s", rate(requests, elapsed)));
+        }
+        if again > 0 {
+            let parts = [(self.retries, "retries"), (self.hops, "redirects")];
+            let parts = parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+            items.push(format!("{} attempts ({})", all.attempts, parts.collect::<Vec<_>>().join(", ")));
         }
         items.push(format!("{} answered", all.attempts - all.failed));
         items.push(format!("{} failed", all.failed));
-        if self.retries > 0 {
-            items.push(format!("{} retries", self.retries));
-        }
-        if self.hops > 0 {
-            items.push(format!("{} redirected", self.hops));
-        }
         items.push(format!("{} of bodies read", bytes(self.received)));
         items
     }
@@ -182,7 +178,11 @@ impl Summary {
     fn reuse(&self) -> Vec<String> {
         let Some(ratio) = self.all.ratio() else { return vec!["none".to_owned()] };
         let (new, reused) = (self.all.new, self.all.reused);
-        vec![format!("{new} new"), format!("{reused} reused"), format!("reuse ratio {ratio} ({reused} of {})", new + reused)]
+        vec![
+            format!("{new} new"),
+            format!("{reused} reused"),
+            format!("reuse ratio {ratio} ({reused} of {})", new + reused),
+        ]
     }
 
     fn times(&self) -> Table {

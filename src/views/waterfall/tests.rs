@@ -413,7 +413,11 @@ fn several_servers_have_a_line_each() {
     other.request = Arc::new(request);
     let summary: Summary = [&*cold(), &*reused(), &other].into_iter().collect();
     check(
-        summary.render(&Style::plain(100)).split_once("\n\n").and_then(|(_, tables)| tables.split_once("\n\n")).map_or("", |(_, hosts)| hosts),
+        summary
+            .render(&Style::plain(100))
+            .split_once("\n\n")
+            .and_then(|(_, tables)| tables.split_once("\n\n"))
+            .map_or("", |(_, hosts)| hosts),
         "
                   count  failed  new  reused   reuse     p50      p99      max
   [::1]:8443          1       1    0       0          400 µs   400 µs   400 µs

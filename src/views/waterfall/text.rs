@@ -68,7 +68,11 @@ impl Paint {
     }
 
     pub(super) fn ink(&self, ink: Ink, text: &str) -> String {
-        if self.color && ink != Ink::Plain && !text.trim().is_empty() { format!("\x1b[{}m{text}\x1b[0m", ink.code()) } else { text.to_owned() }
+        if self.color && ink != Ink::Plain && !text.trim().is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", ink.code())
+        } else {
+            text.to_owned()
+        }
     }
 
     /// A row's note, its error first.

@@ -1,0 +1,90 @@
+//! The progress bar of a run of several requests: on stderr, while that is a terminal, and gone without a trace.
+//!
+//! In: how requests ended, told by the writing thread, so that a slow terminal delays no request. Out: one line that is
+//! redrawn, and the lines of failures above it: each once, since hundreds of the same would push everything else off the
+//! screen; how many more there were is said at the end. Where there is no bar, nothing here is called.
+
+use std::{
+    collections::HashSet,
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use anstream::{AutoStream, ColorChoice};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    args::Format,
+    exit::{Failure, warn},
+    plan::Plan,
+};
+
+/// A bar that is shown.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    failed: u64,
+    told: HashSet<String>,
+    untold: u64,
+}
+
+/// How often it is redrawn though nothing happens, for its clock.
+const TICK: Duration = Duration::from_millis(250);
+/// Narrower than this there are only numbers.
+const BAR_WIDTH: u16 = 40;
+
+impl Progress {
+    /// Shows the bar, if there is a terminal for it and nothing else is written there all the time.
+    pub(crate) fn start(plan: &Plan) -> Option<Self> {
+        let flows = matches!(plan.format, Format::Json | Format::Hooks) && io::stdout().is_terminal();
+        if plan.silent || plan.requests() < 2 || flows {
+            return None;
+        }
+        let target = ProgressDrawTarget::stderr();
+        // Not a terminal, or one that can't take a line back (TERM=dumb, or none).
+        if target.is_hidden() {
+            return None;
+        }
+        let bar = ProgressBar::with_draw_target(Some(plan.requests()), target);
+        bar.set_style(style());
+        bar.enable_steady_tick(TICK);
+        Some(Self { bar, failed: 0, told: HashSet::new(), untold: 0 })
+    }
+
+    /// A request has ended.
+    pub(crate) fn ended(&mut self, failure: Option<&Failure>) {
+        if let Some(failure) = failure {
+            self.failed += 1;
+            self.bar.set_message(format!(" {} failed", self.failed));
+            match self.told.insert(format!("{} {}", failure.code, failure.message)) {
+                true => self.bar.suspend(|| failure.tell()),
+                false => self.untold += 1,
+            }
+        }
+        self.bar.inc(1);
+    }
+
+    /// Writes to the terminal while the bar is out of the way.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        if self.untold > 0 {
+            warn(&format!("{} more failures like these", self.untold));
+        }
+    }
+}
+
+fn style() -> ProgressStyle {
+    let width = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0);
+    let template = match width {
+        ..BAR_WIDTH => "{pos}/{len}{msg}",
+        _ if AutoStream::choice(&io::stderr()) == ColorChoice::Never => "{pos}/{len} {wide_bar}{msg} {eta} left",
+        _ => "{pos}/{len} {wide_bar:.cyan}{msg} {eta} left",
+    };
+    ProgressStyle::with_template(template).expect("the templates are well-formed").progress_chars("█▉▊▋▌▍▎▏ ")
+}
