@@ -19,8 +19,8 @@ use httptrace::{
 
 /// A terminal gets every chart of so many requests.
 const MANY: u64 = 10;
-/// The most charts that it gets of more, and one for the slowest.
-const MAX_KINDS: usize = 5;
+/// The most charts that it gets of more: of attempts that failed, of others; and one for the slowest.
+const MAX_KINDS: usize = 4;
 
 /// What was drawn and what is still to be told.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub(crate) struct Charts {
     summary: Summary,
     drawn: u64,
     /// The kinds that have a chart; absent if all attempts get one.
-    kinds: Option<HashSet<String>>,
+    kinds: Option<[HashSet<String>; 2]>,
     slowest: Option<Slowest>,
 }
 
@@ -44,13 +44,22 @@ impl Charts {
     /// For a run of so many requests.
     pub(crate) fn new(requests: u64) -> Self {
         let few = requests <= MANY || !io::stdout().is_terminal();
-        Self { style: style(), summary: Summary::default(), drawn: 0, kinds: (!few).then(HashSet::new), slowest: None }
+        Self {
+            style: style(),
+            summary: Summary::default(),
+            drawn: 0,
+            kinds: (!few).then(Default::default),
+            slowest: None,
+        }
     }
 
     /// What is to be written of an attempt.
     pub(crate) fn attempt(&mut self, timeline: Box<Timeline>) -> Option<String> {
         self.summary.add(&timeline);
-        let wanted = self.kinds.as_mut().is_none_or(|kinds| kinds.len() < MAX_KINDS && kinds.insert(kind(&timeline)));
+        let wanted = self.kinds.as_mut().is_none_or(|kinds| {
+            let kinds = &mut kinds[usize::from(timeline.error.is_some())];
+            kinds.len() < MAX_KINDS && kinds.insert(kind(&timeline))
+        });
         let chart = wanted.then(|| self.draw(&Waterfall::from_timeline(&timeline)));
         if self.kinds.is_some() {
             let took = timeline.end.map_or(Duration::ZERO, |end| end.saturating_duration_since(timeline.start));

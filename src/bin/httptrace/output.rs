@@ -90,11 +90,13 @@ impl Output {
         let (sender, receiver) = mpsc::channel();
         let closed = Arc::new(Notify::new());
         let notify = Arc::clone(&closed);
-        let progress = Progress::start(plan);
+        let progress = Progress::new(plan);
         let shown = progress.is_some();
         let inbox = Inbox { receiver, progress, shared: io::stdout().is_terminal() };
         let (format, requests) = (plan.format, plan.requests());
         let thread = std::thread::spawn(move || {
+            // Here, since a terminal that is held up (Ctrl-S) holds up who writes to it.
+            inbox.progress.iter().for_each(Progress::start);
             let written = write_all(format, requests, inbox);
             if written.is_err() {
                 notify.notify_one();

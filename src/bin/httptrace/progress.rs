@@ -19,7 +19,7 @@ use crate::{
     plan::Plan,
 };
 
-/// A bar that is shown.
+/// A bar, and the failures above it.
 #[derive(Debug)]
 pub(crate) struct Progress {
     bar: ProgressBar,
@@ -34,8 +34,8 @@ const TICK: Duration = Duration::from_millis(250);
 const BAR_WIDTH: u16 = 40;
 
 impl Progress {
-    /// Shows the bar, if there is a terminal for it and nothing else is written there all the time.
-    pub(crate) fn start(plan: &Plan) -> Option<Self> {
+    /// A bar that is not yet shown, if there is a terminal for it and nothing else is written there all the time.
+    pub(crate) fn new(plan: &Plan) -> Option<Self> {
         let flows = matches!(plan.format, Format::Json | Format::Hooks) && io::stdout().is_terminal();
         if plan.silent || plan.requests() < 2 || flows {
             return None;
@@ -47,8 +47,13 @@ impl Progress {
         }
         let bar = ProgressBar::with_draw_target(Some(plan.requests()), target);
         bar.set_style(style());
-        bar.enable_steady_tick(TICK);
         Some(Self { bar, failed: 0, told: HashSet::new(), untold: 0 })
+    }
+
+    /// Shows it.
+    pub(crate) fn start(&self) {
+        self.bar.tick();
+        self.bar.enable_steady_tick(TICK);
     }
 
     /// A request has ended.

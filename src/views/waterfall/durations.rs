@@ -49,6 +49,19 @@ impl Durations {
         });
         found.map(|(nanos, _)| (*nanos).clamp(self.min, self.max))
     }
+
+    /// How they are spread from the shortest to the longest: the shares of equal ratios, the largest share as 1.
+    pub(super) fn spread<const CELLS: usize>(&self) -> [f64; CELLS] {
+        let mut cells = [0.0; CELLS];
+        let ratio = (self.max as f64 / self.min.max(1) as f64).ln();
+        for (nanos, count) in &self.counts {
+            let place = (*nanos as f64 / self.min.max(1) as f64).max(1.0).ln() / ratio.max(f64::MIN_POSITIVE);
+            // A float becomes the nearest integer that there is.
+            cells[((place * CELLS as f64) as usize).min(CELLS - 1)] += *count as f64;
+        }
+        let most = cells.iter().copied().fold(1.0, f64::max);
+        cells.map(|count| count / most)
+    }
 }
 
 /// The nearest number that has only the highest bits.
@@ -86,6 +99,13 @@ mod tests {
             assert!(told.abs_diff(truth) * 2_000 <= truth, "{per_mille}: {told} for {truth}");
         }
         assert_eq!((durations.min(), durations.max()), (Some(50_000), exact.last().copied()));
+    }
+
+    #[test]
+    fn the_spread_has_equal_ratios() {
+        assert_eq!(of([1_000, 10_000, 10_000, 99_000]).spread::<2>(), [1.0 / 3.0, 1.0]);
+        assert_eq!(of([1_000, 1_000]).spread::<4>(), [1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(of([0, 0]).spread::<2>(), [1.0, 0.0]);
     }
 
     #[test]

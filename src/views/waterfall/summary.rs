@@ -10,7 +10,7 @@ use super::{
     attempt::{cause, nanos, protocol},
     durations::Durations,
     table::Table,
-    text::{Ink, Paint, bytes, columns, duration, rate, wrap},
+    text::{Ink, Paint, bytes, columns, duration, rate, sparkline, wrap},
 };
 use crate::{Timeline, phase::Phase, timeline::PhaseSpan};
 
@@ -51,6 +51,8 @@ struct Steps {
     times: Durations,
 }
 
+/// The column of a histogram with steps of equal ratio, as wide as its name.
+const SPREAD: &str = "min ...log... max";
 /// Hosts with a line of their own: redirects may lead anywhere.
 const MAX_HOSTS: usize = 32;
 
@@ -138,7 +140,7 @@ impl Summary {
             labelled(&mut out, label, ink, &items, width, &paint);
         }
         out.push('\n');
-        self.times().draw(&["p50", "count", "p99", "max", "p90", "p95", "min"], width, &paint, &mut out);
+        self.times(&paint).draw(&["p50", "count", "p99", "max", "p90", "p95", "min", SPREAD], width, &paint, &mut out);
         if self.hosts.len() > 1 {
             out.push('\n');
             let rank = ["count", "failed", "reuse", "p50", "p99", "new", "reused", "max"];
@@ -185,13 +187,14 @@ impl Summary {
         ]
     }
 
-    fn times(&self) -> Table {
-        let mut table = Table::new(&["count", "min", "p50", "p90", "p95", "p99", "max"]);
+    fn times(&self, paint: &Paint) -> Table {
+        let mut table = Table::new(&["count", "min", "p50", "p90", "p95", "p99", "max", SPREAD]);
         let mut row = |name: &str, count: u64, times: &Durations, ink| {
             let percentiles = [500, 900, 950, 990].map(|per_mille| times.percentile(per_mille));
+            let spread = sparkline(&times.spread::<{ SPREAD.len() }>(), paint);
             let times = [times.min()].into_iter().chain(percentiles).chain([times.max()]);
             let cells = times.map(|nanos| nanos.map_or_else(String::new, duration));
-            table.row(ink, name, [count.to_string()].into_iter().chain(cells).collect());
+            table.row(ink, name, [count.to_string()].into_iter().chain(cells).chain([spread]).collect());
         };
         for (phase, steps) in &self.phases {
             row(phase.as_str(), steps.attempts, &steps.times, Ink::of_phase(phase.as_str()));

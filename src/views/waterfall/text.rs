@@ -140,6 +140,19 @@ pub(super) fn rate(count: u64, nanos: u64) -> String {
     three_digits(per_second)
 }
 
+/// Shares as bars beside each other; nothing has none, and little has the least.
+pub(super) fn sparkline(shares: &[f64], paint: &Paint) -> String {
+    let levels: &[u8; 8] = b".:-=+*%#";
+    let level = |share: f64| ((share * 8.0).ceil() as usize).clamp(1, 8);
+    let bars = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let shown = shares.iter().map(|share| match (*share > 0.0, paint.ascii) {
+        (false, _) => ' ',
+        (true, false) => bars[level(*share) - 1],
+        (true, true) => char::from(levels[level(*share) - 1]),
+    });
+    shown.collect()
+}
+
 /// Bytes in the unit that suits them.
 pub(super) fn bytes(count: u64) -> String {
     let mut value = count as f64;
