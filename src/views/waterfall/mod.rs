@@ -12,6 +12,7 @@ mod failure;
 mod summary;
 mod table;
 mod text;
+mod visible;
 
 pub use self::summary::Summary;
 use self::text::{Ink, Paint, columns, duration, fit};

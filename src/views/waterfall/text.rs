@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthChar;
 
-use super::{Row, Style};
+use super::{Row, Style, visible::push_visible};
 
 /// What a piece of text is, and so its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,27 +173,18 @@ pub(super) fn columns(text: &str) -> usize {
     text.chars().map(|c| c.width().unwrap_or(0)).sum()
 }
 
-/// Text as it can be shown. What a terminal would obey is written out: a URL, a host or a server's words can hold anything.
+/// Text as it can be shown, in the characters of the style.
 pub(super) fn visible(text: &str, paint: &Paint) -> String {
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\u{0}'..='\u{1f}' | '\u{7f}'..='\u{9f}' => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
-            c if is_unseen(c) => shown.push_str(&c.escape_unicode().to_string()),
             'µ' if paint.ascii => shown.push('u'),
             '×' if paint.ascii => shown.push('x'),
             c if paint.ascii && !c.is_ascii() => shown.push('?'),
-            c => shown.push(c),
+            c => push_visible(&mut shown, c),
         }
     }
     shown
-}
-
-/// What has no width and turns, joins or hides what stands beside it.
-fn is_unseen(c: char) -> bool {
-    matches!(c,
-        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// At most `width` columns of what is [`visible`].
