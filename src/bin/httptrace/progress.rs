@@ -28,6 +28,8 @@ pub(crate) struct Progress {
     untold: u64,
 }
 
+/// The most different failures that are told above it.
+const MAX_TOLD: usize = 16;
 /// How often it is redrawn though nothing happens, for its clock.
 const TICK: Duration = Duration::from_millis(250);
 /// Narrower than this there are only numbers.
@@ -61,9 +63,10 @@ impl Progress {
         if let Some(failure) = failure {
             self.failed += 1;
             self.bar.set_message(format!(" {} failed", self.failed));
-            match self.told.insert(format!("{} {}", failure.code, failure.message)) {
-                true => self.bar.suspend(|| failure.tell()),
-                false => self.untold += 1,
+            if self.told.len() < MAX_TOLD && self.told.insert(format!("{} {}", failure.code, failure.message)) {
+                self.bar.suspend(|| failure.tell());
+            } else {
+                self.untold += 1;
             }
         }
         self.bar.inc(1);
@@ -79,7 +82,8 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
         if self.untold > 0 {
-            warn(&format!("{} more failures like these", self.untold));
+            let failures = if self.untold == 1 { "failure" } else { "failures" };
+            warn(&format!("{} more {failures} like these", self.untold));
         }
     }
 }

@@ -23,11 +23,12 @@ pub(super) fn hints(timeline: &Timeline) -> Vec<String> {
     hints
 }
 
-/// The first cause, unless it is the system's number for what the error says anyway.
+/// The first cause, unless it is a name or a number of the system's for what the error says anyway.
 fn cause(error: &Error) -> Option<String> {
     let source = error.source()?;
     let known = source.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some());
-    (!known).then(|| format!("cause: {source}"))
+    let said = source.to_string();
+    (!known && said != error.error_type()).then(|| format!("cause: {said}"))
 }
 
 /// The addresses, if connecting is what failed or there was more than one.

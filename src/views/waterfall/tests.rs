@@ -275,6 +275,38 @@ GET https://localhost:8443/a                                              400 µ
 }
 
 #[test]
+fn all_addresses_that_were_tried_are_told_and_the_cause_where_it_says_more() {
+    let script = Script::new("https://localhost:8443/a");
+    script.recorder.get_conn(&GetConnInfo { at: script.at(3), host: "localhost", port: 8443 });
+    let cause = std::io::Error::other("a cause with \x1b[2J in it");
+    let error = Error::with(Kind::Timeout, Phase::Connect, cause);
+    let unreachable = Error::new(Kind::NetworkUnreachable, Phase::Connect);
+    for (attempt, addr, done, error) in [(1, "[::1]:8443", 20, &unreachable), (2, "127.0.0.1:8443", 5_000, &error)] {
+        let addr = addr.parse().ok();
+        script.recorder.connect_start(&ConnectStartInfo { at: script.at(10), addr, attempt });
+        let done = ConnectDoneInfo { at: script.at(done), addr, attempt, local: None, error: Some(error) };
+        script.recorder.connect_done(&done);
+    }
+    let failed = GetConnFailedInfo { at: script.at(5_003), error: &error, wait: Some(WaitCause::Dial) };
+    script.recorder.get_conn_failed(&failed);
+    check(
+        &Waterfall::from_timeline(&script.timeline()).render(&Style::plain(100)),
+        "
+GET https://localhost:8443/a                                                                 5.00 ms
+✗ connect: timed out
+  No answer at all. The host may be down, or a firewall drops what is sent to it.
+  cause: a cause with \x1b[2J in it
+  tried: [::1]:8443 (network_unreachable after 10.0 µs), 127.0.0.1:8443 (timeout after 4.99 ms)
+  it ended after 5.00 ms, the last 4.99 ms of them in connect
+
+  get-connection  ██████████████████████████████████████████ 5.00 ms  ✗ own dial
+    connect       ▏                                          10.0 µs  ✗ network_unreachable
+    connect       ██████████████████████████████████████████ 4.99 ms  ✗ timeout · 127.0.0.1:8443
+",
+    );
+}
+
+#[test]
 fn ascii_is_nothing_but_ascii() {
     let drawn = Waterfall::from_timeline(&cold()).render(&Style::plain(80).ascii(true));
     assert!(drawn.is_ascii());
