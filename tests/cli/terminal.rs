@@ -66,6 +66,11 @@ fn terminal(columns: u16) -> (File, OwnedFd) {
 
 impl Session {
     fn start(columns: u16, streams: In, args: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::held_up(columns, streams, args, environment).0
+    }
+
+    /// The terminal takes nothing more than its buffer holds until the sender is dropped.
+    fn held_up(columns: u16, streams: In, args: &[&str], environment: &[(&str, &str)]) -> (Self, mpsc::Sender<()>) {
         let (mut master, inside) = terminal(columns);
         let mut command = command(args);
         command.env("TERM", "xterm-256color").envs(environment.iter().copied());
@@ -75,13 +80,15 @@ impl Session {
         // The terminal's last holder is the child now, so that its end can be read.
         drop((command, inside));
         let (sender, chunks) = mpsc::channel();
+        let (release, held) = mpsc::channel::<()>();
         thread::spawn(move || {
+            let _ = held.recv();
             let mut chunk = [0; 4096];
             while let Ok(length @ 1..) = master.read(&mut chunk) {
                 let _ = sender.send(chunk[..length].to_vec());
             }
         });
-        Self { child, columns, chunks, seen: Vec::new() }
+        (Self { child, columns, chunks, seen: Vec::new() }, release)
     }
 
     /// Waits until the terminal has got this.
@@ -274,6 +281,20 @@ fn an_interrupted_run_takes_its_bar_away() {
     let left = session.end();
     assert_eq!((left.code, left.screen), (130, vec!["httptrace: (130) interrupted".to_owned()]), "{:?}", left.raw);
     assert_eq!(left.piped.lines().count(), 2, "{}", left.piped);
+}
+
+#[test]
+fn a_terminal_that_is_held_up_delays_no_request() {
+    let origin = Origin::start(&[Reply::Send(OK); 40]);
+    // Ten charts of this width are more than the buffers of the terminal hold.
+    let (session, release) = Session::held_up(200, In::Both, &["-n", "10", &origin.url("/")], &[]);
+    for _ in 0..10 {
+        origin.arrived.recv().unwrap();
+    }
+    drop(release);
+    let left = session.end();
+    assert!(left.code == 0 && left.raw.len() > 18_000, "{}: {}", left.code, left.raw.len());
+    assert!(left.screen.iter().any(|line| line.contains("reuse ratio 90.0 %")), "{}", left.screen.join("\n"));
 }
 
 #[test]

@@ -6,12 +6,13 @@
 
 use std::{
     collections::HashSet,
+    fmt::Write,
     io::{self, IsTerminal},
     time::Duration,
 };
 
 use anstream::{AutoStream, ColorChoice};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::{
     args::Format,
@@ -92,8 +93,15 @@ fn style() -> ProgressStyle {
     let width = terminal_size::terminal_size_of(io::stderr()).map_or(80, |(width, _)| width.0);
     let template = match width {
         ..BAR_WIDTH => "{pos}/{len}{msg}",
-        _ if AutoStream::choice(&io::stderr()) == ColorChoice::Never => "{pos}/{len} {wide_bar}{msg} {eta} left",
-        _ => "{pos}/{len} {wide_bar:.cyan}{msg} {eta} left",
+        _ if AutoStream::choice(&io::stderr()) == ColorChoice::Never => "{pos}/{len} {wide_bar}{msg}{left}",
+        _ => "{pos}/{len} {wide_bar:.cyan}{msg}{left}",
     };
-    ProgressStyle::with_template(template).expect("the templates are well-formed").progress_chars("█▉▊▋▌▍▎▏ ")
+    let style = ProgressStyle::with_template(template).expect("the templates are well-formed");
+    style.progress_chars("█▉▊▋▌▍▎▏ ").with_key("left", |state: &ProgressState, out: &mut dyn Write| {
+        // Before anything has ended there is nothing to guess from.
+        if state.pos() > 0 {
+            // A line that can't be written is drawn again soon.
+            let _ = write!(out, " {:#} left", HumanDuration(state.eta()));
+        }
+    })
 }
