@@ -42,6 +42,9 @@ impl Durations {
     /// Nearest rank: what `per_mille` of the durations do not exceed.
     pub(super) fn percentile(&self, per_mille: u64) -> Option<u64> {
         let rank = (u128::from(self.count) * u128::from(per_mille)).div_ceil(1_000).max(1);
+        if rank >= u128::from(self.count) {
+            return self.max();
+        }
         let mut seen = 0;
         let found = self.counts.iter().find(|(_, count)| {
             seen += u128::from(**count);
@@ -86,6 +89,11 @@ mod tests {
         let durations = of(1..=100);
         assert_eq!([500, 900, 990, 1_000].map(|p| durations.percentile(p)), [50, 90, 99, 100].map(Some));
         assert_eq!(of([7]).percentile(500), Some(7));
+        assert_eq!(
+            of([5_000, 1_234_567]).percentile(990),
+            Some(1_234_567),
+            "the last one is the longest, to the nanosecond"
+        );
         assert_eq!((of([]).percentile(500), of([]).min(), of([]).max()), (None, None, None));
     }
 

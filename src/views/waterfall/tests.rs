@@ -295,7 +295,7 @@ fn all_addresses_that_were_tried_are_told_and_the_cause_where_it_says_more() {
 GET https://localhost:8443/a                                                                 5.00 ms
 ✗ connect: timed out
   No answer at all. The host may be down, or a firewall drops what is sent to it.
-  cause: a cause with \x1b[2J in it
+  cause: a cause with \\x1b[2J in it
   tried: [::1]:8443 (network_unreachable after 10.0 µs), 127.0.0.1:8443 (timeout after 4.99 ms)
   it ended after 5.00 ms, the last 4.99 ms of them in connect
 
