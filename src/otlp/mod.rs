@@ -13,7 +13,8 @@
 //! later.
 //!
 //! [`init`] reads the environment, [`builder`] takes what code wants to say. Both return a [`Guard`], which flushes when
-//! it is told to or dropped. Exporting runs on threads of its own, never on the application's runtime, and never traces
+//! it is told to or dropped. Its [`layer`](Guard::layer) exports the application's own `tracing` spans, among which those
+//! of requests nest. Exporting runs on threads of its own, never on the application's runtime, and never traces
 //! itself. A malformed value is warned of and its default used: telemetry must not keep a program from starting.
 //!
 //! | read | meaning |

@@ -18,6 +18,7 @@ use opentelemetry::{
     metrics::MeterProvider,
     trace::{Span, Tracer, TracerProvider},
 };
+use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt};
 
 use crate::support::{
     PATIENCE,
@@ -188,4 +189,20 @@ fn a_signal_that_is_left_out_makes_nothing() {
     assert!(!guard.tracer_provider().tracer("tests").start("work").span_context().is_valid());
     let (ended, _) = end(guard);
     assert!(ended.is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layer_leaves_the_plumbing_out_and_can_be_filtered_once_more() {
+    let collector = Collector::http();
+    let guard = builder(collector.endpoint(), Protocol::HttpProtobuf).init().expect("telemetry");
+    let subscriber = tracing_subscriber::registry().with(guard.layer().with_filter(LevelFilter::INFO));
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!("kept").in_scope(|| tracing::warn_span!("kept, too").in_scope(|| {}));
+        tracing::debug_span!("below the level").in_scope(|| {});
+        tracing::info_span!(target: "h2::client", "plumbing").in_scope(|| {});
+    });
+    let (ended, _) = tokio::task::spawn_blocking(|| end(guard)).await.expect("an end");
+    assert!(ended.is_complete(), "{ended}");
+    let names: Vec<_> = collector.spans(2).await.into_iter().map(|span| span.name).collect();
+    assert_eq!(names, ["kept, too", "kept"]);
 }
