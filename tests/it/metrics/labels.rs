@@ -71,7 +71,7 @@ async fn whatever_is_sent_the_labels_stay_few() {
     }
     let dead = format!("http://planted@{}/planted", refusing.addr()).parse().expect("a URL");
     traced.read(dead).await.expect_err("nobody listens");
-    traced.read("http://missing.test/planted".parse().expect("a URL")).await.expect_err("no such host");
+    traced.read("http://MISSING.test/planted".parse().expect("a URL")).await.expect_err("no such host");
     traced.log.settled().await;
     traced.client.close_idle_connections();
     traced.log.wait_for("conn_closed", 1).await;
@@ -93,6 +93,7 @@ async fn whatever_is_sent_the_labels_stay_few() {
         ["127.0.0.1", "missing.test", "origin.test"],
         "one name however it is written"
     );
+    assert_eq!(values("dns.question.name"), ["missing.test", "origin.test"]);
     assert_eq!(values("error.type"), ["connection_refused", "host_not_found"]);
     assert_eq!(values("httptrace.error.phase"), ["connect", "dns"]);
     let others = Some(("http.request.method", "_OTHER"));
