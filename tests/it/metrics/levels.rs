@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::Request;
+
 use super::reading::{Meters, total};
 use crate::{
     spans::scene::hello,
@@ -9,6 +11,7 @@ use crate::{
         PATIENCE,
         client::Traced,
         dns::FakeResolver,
+        gate::Gate,
         origin::{Origin, Refusing},
         script::Step::{Close, ReadHead},
         script::write,
@@ -75,4 +78,34 @@ async fn a_body_that_is_dropped_half_read_counts_as_under_way_until_then() {
     assert_eq!(levels(&meters)[..2], [0.0; 2]);
     traced.client.shutdown(PATIENCE).await;
     assert_eq!(levels(&meters), [0.0; 3]);
+}
+
+#[test]
+fn what_goes_up_comes_down_when_the_runtime_dies() {
+    let runtime = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("one");
+    for alpn in ["http/1.1", "h2"] {
+        let (meters, answer, servers, clients) = (Meters::new(1), Gate::new(), runtime(), runtime());
+        let held = answer.clone();
+        let origin = servers.block_on(async {
+            Origin::tls_with_alpn(&[alpn]).serve(move |request: Request<hyper::body::Incoming>| {
+                let held = held.clone();
+                async move {
+                    if request.uri().path() == "/held" {
+                        held.wait().await;
+                    }
+                    hello(request).await
+                }
+            })
+        });
+        let traced = Traced::new(origin.client_builder().meter_provider(&meters.provider));
+        clients.block_on(async {
+            traced.read(origin.url("/")).await.expect("a response");
+            traced.log.settled().await;
+            tokio::spawn(traced.read_later(origin.url("/held")));
+            answer.reached().await;
+        });
+        assert_eq!(levels(&meters), [1.0, 0.0, 1.0], "{alpn}");
+        drop(clients);
+        assert_eq!(levels(&meters), [0.0; 3], "{alpn}");
+    }
 }
