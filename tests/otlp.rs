@@ -65,7 +65,7 @@ async fn requests_are_children_of_tracing_spans_and_exports_are_not_traced() {
     let Some(metric::Data::Sum(sum)) = collector.metric("httptrace.connection.acquisitions").await.data else {
         panic!("a counter")
     };
-    let values = sum.data_points.iter().map(|point| point.value.clone());
+    let values = sum.data_points.iter().map(|point| point.value);
     assert_eq!(
         values.collect::<Vec<_>>(),
         [Some(number_data_point::Value::AsInt(1))],
