@@ -3,6 +3,7 @@
 
 mod connecting;
 mod exchanging;
+mod limits;
 
 use std::time::Duration;
 
