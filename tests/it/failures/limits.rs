@@ -133,7 +133,7 @@ async fn a_request_that_is_dropped_while_its_head_is_late_is_canceled() {
 #[tokio::test]
 async fn each_piece_of_a_body_has_its_time_and_the_last_wait_dies_in_response_read() {
     let origin = Origin::plain().script([ReadHead, write(HALF), At("more"), write("-mo"), Stall]);
-    let traced = Traced::new(origin.client_builder().body_idle_timeout(2 * LIMIT));
+    let traced = Traced::new(origin.client_builder().body_idle_timeout(LIMIT * 3 / 2));
     let mut body = within("the head", traced.get(origin.url("/"))).await.expect("a head").into_body();
     body.frame().await.expect("half of it").expect("half of it");
     origin.gate("more").reached().await;
