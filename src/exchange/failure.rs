@@ -9,13 +9,16 @@ use crate::{
     phase::Phase,
 };
 
-/// The error of an exchange that died.
-pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
+/// The error of an exchange that died. `goaway`: the server had said that it closes the connection.
+pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange, goaway: bool) -> Error {
     if let Some(own) = exchange.body_error() {
         return Error::with(Kind::RequestBodyFailed, Phase::RequestWrite, own);
     }
     let phase = exchange.phase();
     let kind = exchange.aborted().unwrap_or_else(|| kind(&error, phase));
+    // An end within the body that was announced is no accident of the network.
+    let announced = kind == Kind::BodyIncomplete && goaway;
+    let kind = if announced { Kind::Http2GoAway } else { kind };
     let phase = match kind {
         Kind::InvalidRequest => Phase::Request,
         _ => phase,
@@ -60,6 +63,8 @@ fn of_io(error: &io::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Kind::ConnectionReset,
+        // The system gave up on a peer that does not acknowledge.
+        io::ErrorKind::TimedOut => Kind::Timeout,
         // TLS that ends without close_notify is an end that can't be believed.
         io::ErrorKind::UnexpectedEof if first_byte => Kind::BodyIncomplete,
         io::ErrorKind::UnexpectedEof => Kind::ConnectionClosed,
