@@ -1,0 +1,1 @@
+//! Exit codes beside real curl's.
