@@ -31,7 +31,7 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    fn new(
+    pub(crate) fn new(
         name: &'static str,
         server: impl Any,
         args: &[&str],
@@ -42,7 +42,7 @@ impl Case {
         Self { name, args, code, phase, types, _server: Box::new(server) }
     }
 
-    fn of_origin(
+    pub(crate) fn of_origin(
         name: &'static str,
         origin: Origin,
         args: &[&str],
