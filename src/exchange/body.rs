@@ -410,8 +410,7 @@ impl Live {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                let goaway = self.ending.parts.as_ref().is_some_and(|parts| parts.loan.is_closing());
-                let error = failure::of_exchange(error, &self.ending.exchange, goaway);
+                let error = failure::of_exchange(error, &self.ending.exchange);
                 Poll::Ready(Some(Err(self.fail(error))))
             }
             Poll::Pending => {

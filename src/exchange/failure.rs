@@ -9,16 +9,13 @@ use crate::{
     phase::Phase,
 };
 
-/// The error of an exchange that died. `goaway`: the server had said that it closes the connection.
-pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange, goaway: bool) -> Error {
+/// The error of an exchange that died.
+pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
     if let Some(own) = exchange.body_error() {
         return Error::with(Kind::RequestBodyFailed, Phase::RequestWrite, own);
     }
     let phase = exchange.phase();
     let kind = exchange.aborted().unwrap_or_else(|| kind(&error, phase));
-    // An end within the body that was announced is no accident of the network.
-    let announced = kind == Kind::BodyIncomplete && goaway;
-    let kind = if announced { Kind::Http2GoAway } else { kind };
     let phase = match kind {
         Kind::InvalidRequest => Phase::Request,
         _ => phase,

@@ -378,9 +378,8 @@ pub(crate) async fn send(
             if error.is_user() {
                 shared.wire.refused(&exchange);
             }
-            let goaway = shared.wire.goaway();
-            let refused = failure::refused(&error, &exchange, goaway);
-            (failure::of_exchange(error, &exchange, goaway.is_some()), unsent, refused)
+            let refused = failure::refused(&error, &exchange, shared.wire.goaway());
+            (failure::of_exchange(error, &exchange), unsent, refused)
         }
         None => (Error::timeout(exchange.phase()), None, None),
     };
@@ -444,12 +443,6 @@ async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -
 const SOON: u64 = 16 * 1024;
 
 impl Loan {
-    /// The peer has said that it closes the connection.
-    fn is_closing(&self) -> bool {
-        let (Self::Http1 { shared, .. } | Self::Http2 { shared, .. }) = self;
-        shared.wire.goaway().is_some()
-    }
-
     /// The request is done with the connection.
     fn end(self, exchange: &Arc<Exchange>, after: After) {
         match self {

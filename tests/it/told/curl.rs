@@ -9,7 +9,7 @@ use super::{
     httptrace,
 };
 use crate::support::{
-    frames::{DATA, HEADERS, PREFACE, frame, greeting, reset},
+    frames::{DATA, HEADERS, PREFACE, data, frame, goaway, greeting, head, reset},
     origin::Origin,
     script::{
         Step::{self, AwaitClose, Close, Read, ReadFrame, ReadHead},
@@ -76,6 +76,10 @@ fn others() -> Vec<(Case, Option<&'static str>)> {
     let large = format!("HTTP/1.1 200 OK\r\nx-large: {}\r\n\r\n", "x".repeat(400_000));
     let stray = frame(DATA, 0, 0, b"stray");
     let incomplete = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhel".to_owned();
+    // The stream is below the last one, so that the server would finish it.
+    let half = || [head(1, 200, &[], false), data(1, b"half", false)].concat();
+    let ended = |code| vec![write([half(), goaway(1, code)].concat()), Close];
+    let unsaid = vec![write(half()), Close];
     let hello = Origin::plain().script([Read(1), Close]);
     let url = format!("https://{}/", hello.addr());
     vec![
@@ -88,6 +92,9 @@ fn others() -> Vec<(Case, Option<&'static str>)> {
             http2("HTTP/2 DATA on stream 0", vec![write(stray), AwaitClose], (16, "response-wait", &[])),
             Some(rule::HTTP2),
         ),
+        (http2("HTTP/2 GOAWAY, the end", ended(2), (18, "response-read", &[])), None),
+        (http2("HTTP/2 GOAWAY in peace, the end", ended(0), (18, "response-read", &[])), None),
+        (http2("HTTP/2 end within the body", unsaid, (18, "response-read", &[])), None),
         (Case::new("closed in the TLS handshake", hello, &["-k", &url], (35, "tls", &[])), None),
     ]
 }
