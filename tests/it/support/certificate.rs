@@ -21,6 +21,7 @@ pub(crate) const NAMES: [&str; 3] = ["localhost", "origin.test", "127.0.0.1"];
 pub(crate) struct Identity {
     pub(crate) root: CertificateDer<'static>,
     /// The authority's word that it has taken the leaf back: who reads it does not trust the leaf.
+    #[allow(dead_code, reason = "not every test program that has this file reads it")]
     pub(crate) revocation: CertificateRevocationListDer<'static>,
     pub(crate) config: Arc<ServerConfig>,
 }
