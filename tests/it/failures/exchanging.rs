@@ -1,6 +1,10 @@
 //! Deaths on a connection: before the head, within the body, by the caller's own hand.
 
-use std::io;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -297,4 +301,61 @@ async fn what_has_no_name_of_its_own_says_why() {
     assert!(format!("{error:?}").contains("DecryptError"), "{error:?}");
     let expected = ExpectedTimeline::new().phases(WRITTEN_TLS).error("response-wait", "_OTHER");
     expected.response("failed").check(&over(&traced).await);
+}
+
+/// Takes the request, and then has this to say.
+struct Breaking {
+    kind: io::ErrorKind,
+    taken: bool,
+    waiting: Option<Waker>,
+}
+
+impl hyper::rt::Write for Breaking {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.taken = true;
+        self.waiting.take().into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl hyper::rt::Read for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        _: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.taken {
+            return Poll::Ready(Err(self.kind.into()));
+        }
+        self.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn what_the_system_says_of_a_connection_is_told() {
+    for (kind, error_type, yes) in [
+        (io::ErrorKind::ConnectionReset, "connection_reset", &[][..]),
+        (io::ErrorKind::ConnectionAborted, "connection_reset", &[]),
+        (io::ErrorKind::UnexpectedEof, "connection_closed", &[]),
+        // A peer that acknowledges nothing any more.
+        (io::ErrorKind::TimedOut, "timeout", &["timeout"]),
+        (io::ErrorKind::HostUnreachable, "_OTHER", &[]),
+    ] {
+        let connector = tower::service_fn(move |_: Uri| async move {
+            Ok::<_, io::Error>(Breaking { kind, taken: false, waiting: None })
+        });
+        let traced = Traced::new(Client::builder().connector(connector));
+        let error = traced.read("http://a.test/".parse().expect("a URL")).await.expect_err("no answer");
+        assert_says(&error, "response-wait", error_type, yes);
+        ExpectedTimeline::new().error("response-wait", error_type).response("failed").check(&over(&traced).await);
+    }
 }
