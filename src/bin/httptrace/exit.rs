@@ -76,12 +76,11 @@ pub(crate) fn warn(text: &str) {
 }
 
 /// Where the name of the error says little, its cause has to.
-const SAY_WHY: [&str; 7] = [
+const SAY_WHY: [&str; 6] = [
     "_OTHER",
     "connect_failed",
     "tls_protocol_error",
     "certificate_invalid",
-    "certificate_expired",
     "certificate_name_mismatch",
     "invalid_request",
 ];
@@ -97,7 +96,7 @@ pub(crate) fn code(phase: Phase, error_type: &str) -> u8 {
 fn fix(error_type: &str, cause: &str) -> Option<&'static str> {
     Some(match error_type {
         "certificate_untrusted" => "--cacert FILE trusts its authority, -k any certificate",
-        "certificate_expired" | "certificate_name_mismatch" => "-k takes it all the same",
+        "certificate_expired" | "certificate_name_mismatch" => "-k accepts it all the same",
         "tls_protocol_error" if cause.contains("InvalidContentType") => {
             "the server does not speak TLS on this port: try http://"
         }

@@ -73,7 +73,7 @@ pub(crate) fn refused() -> Case {
 pub(crate) fn silent_syn() -> Case {
     let silent = Silent::at(([127, 0, 0, 1], 0).into());
     let url = format!("http://{}/", silent.addr());
-    Case::new("silent SYN", silent, &["--connect-timeout", "0.3", &url], (28, "connect", &["timeout"]))
+    Case::new("silent SYN", silent, &["--connect-timeout", "1", &url], (28, "connect", &["timeout"]))
 }
 
 pub(crate) fn expired_certificate() -> Case {
@@ -135,7 +135,7 @@ pub(crate) fn body_shorter_than_its_length() -> Case {
 pub(crate) fn header_drip() -> Case {
     let drip: Step = Drip(b"x-drip: drop\r\n", Duration::from_millis(20));
     let origin = Origin::plain().script([ReadHead, write("HTTP/1.1 200 OK\r\n"), drip]);
-    Case::of_origin("header drip", origin, &["-m", "0.5"], (28, "response-read", &["timeout"]))
+    Case::of_origin("header drip", origin, &["-m", "1.5"], (28, "response-read", &["timeout"]))
 }
 
 pub(crate) fn goaway_mid_stream() -> Case {
