@@ -5,6 +5,8 @@ use std::{error::Error as _, io::Write, process::ExitCode};
 
 use httptrace::{Error, Phase};
 
+use crate::visible::push_visible;
+
 /// A scheme that is neither `http` nor `https`.
 pub(crate) const SCHEME: u8 = 1;
 /// The command line.
@@ -67,7 +69,11 @@ impl From<&Error> for Failure {
 
 /// Text of others: it ends no line and steers no terminal.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if matches!(c, '\r' | '\n' | '\t') { line.push(' ') } else { push_visible(&mut line, c) }
+    }
+    line
 }
 
 /// One line on stderr. That it can't be written is no failure of the requests.
