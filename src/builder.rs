@@ -143,7 +143,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where metrics go. Default: the global provider as it is at `build()`; one that is set later is not seen.
+    /// Where metrics go. Default: the global provider as it is at `build()`; one that is set later is not seen. Which
+    /// metrics there are: [`views::metrics`](crate::views::metrics).
     pub fn meter_provider(mut self, provider: &dyn MeterProvider) -> Self {
         self.metrics = Some(Metrics::new(provider));
         self
@@ -302,6 +303,23 @@ impl ClientBuilder {
     /// anyway (RFC 9110 §10.1.1). From the moment when the socket took the head. Default 1 s, as Go and curl.
     pub fn expect_continue_timeout(mut self, timeout: Duration) -> Self {
         self.exchange.expect_continue_timeout = timeout;
+        self
+    }
+
+    /// The most that a response's head may take, from the moment when the socket took the last byte of the request, body
+    /// included. Interim responses do not begin it anew; a head that comes before the request is written is in time. Then
+    /// the request fails with `timeout` in `response-wait`, or in `response-read` if the head had begun. Each attempt has
+    /// its own. Default: none, since a long answer in the making looks the same as a dead server.
+    pub fn response_header_timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.response_header_timeout = Some(timeout);
+        self
+    }
+
+    /// The most that a body's reader may wait for its next piece, the first one included. Then the body fails with
+    /// `timeout` in `response-read`. It counts only while somebody waits: who reads slowly has no timeout of his own
+    /// making. Default: none, since a stream of events may be silent for hours.
+    pub fn body_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.body_idle_timeout = Some(timeout);
         self
     }
 

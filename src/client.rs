@@ -28,7 +28,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri, request::Parts};
 use http_body::Body;
 
-use self::{attempt::Attempt, dialing::Dial, head::prepare};
+use self::{
+    attempt::{Attempt, lower_case},
+    dialing::Dial,
+    head::prepare,
+};
 use crate::{
     builder::ClientBuilder,
     clock,
@@ -82,9 +86,9 @@ impl Inner {
     /// A host as records name it: mostly the one before, which costs no allocation then.
     fn host(&self, host: &str) -> Arc<str> {
         // Who would have to wait makes one.
-        let Ok(mut last) = self.host.try_lock() else { return host.into() };
+        let Ok(mut last) = self.host.try_lock() else { return lower_case(host) };
         if **last != *host {
-            *last = host.into();
+            *last = lower_case(host);
         }
         Arc::clone(&last)
     }
@@ -92,6 +96,8 @@ impl Inner {
 
 impl Client {
     /// A client with the default settings, which reports to the global OpenTelemetry providers if there are any.
+    ///
+    /// They are taken now: a provider that is set later, by `otlp::init()` or otherwise, is not seen by this client.
     ///
     /// Never fails and loads no files: if the platform's roots can't be used, the first `https` request says so.
     #[must_use]
@@ -433,6 +439,8 @@ impl Call {
             max_informational: config.max_informational,
             max_head_bytes: config.max_head_bytes,
             is_connect: asks.is_connect,
+            response_header: config.response_header_timeout,
+            body_idle: config.body_idle_timeout,
         };
         let exchange = self.attempt.exchange(&head, &shared, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), &shared);

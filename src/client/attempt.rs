@@ -115,3 +115,11 @@ impl Drop for Waits {
         self.0.iter().for_each(|report| report.waited());
     }
 }
+
+/// A host as records name it: one server has one name, however the URL spells it.
+pub(super) fn lower_case(host: &str) -> Arc<str> {
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
+    }
+}

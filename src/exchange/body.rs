@@ -11,7 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -385,6 +385,29 @@ pub(super) struct Live {
     pub(super) ending: Ending,
     bytes: u64,
     deadline: Option<Pin<Box<Sleep>>>,
+    idle: Option<Box<Idle>>,
+}
+
+/// How long the next piece of a body may be waited for.
+struct Idle {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Somebody waits since the timer was set.
+    waiting: bool,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self { limit, timer: Box::pin(tokio::time::sleep(limit)), waiting: false }
+    }
+
+    /// Nothing is here: whether that has been so for too long.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.timer.as_mut().reset((clock::now() + self.limit).into());
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl ResponseBody {
@@ -396,6 +419,7 @@ impl ResponseBody {
             live.ending.complete(0);
             return Self(None);
         }
+        live.idle = live.ending.exchange.terms().body_idle.map(|limit| Box::new(Idle::new(limit)));
         live.incoming = Some(incoming);
         Self(Some(live))
     }
@@ -404,7 +428,7 @@ impl ResponseBody {
 impl Live {
     pub(super) fn new(ending: Ending, deadline: Option<Instant>) -> Box<Self> {
         let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
-        Box::new(Self { incoming: None, ending, bytes: 0, deadline })
+        Box::new(Self { incoming: None, ending, bytes: 0, deadline, idle: None })
     }
 
     /// Nothing has come: whether it is too late for more.
@@ -414,7 +438,11 @@ impl Live {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        match Pin::new(incoming).poll_frame(cx) {
+        let polled = Pin::new(incoming).poll_frame(cx);
+        if let (Some(idle), Poll::Ready(_)) = (&mut self.idle, &polled) {
+            idle.waiting = false;
+        }
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
@@ -431,7 +459,9 @@ impl Live {
                 Poll::Ready(Some(Err(self.fail(error))))
             }
             Poll::Pending => {
-                if !self.is_late(cx) {
+                let late = self.is_late(cx);
+                let idle = self.idle.as_mut().is_some_and(|idle| idle.is_over(cx));
+                if !(late || idle) {
                     return Poll::Pending;
                 }
                 let error = Error::timeout(self.ending.exchange.phase());

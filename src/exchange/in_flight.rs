@@ -14,6 +14,7 @@ use std::{
 use http::{Request, Response, StatusCode, Version};
 use hyper::{body::Incoming, client::conn::TrySendError};
 use pin_project_lite::pin_project;
+use tokio::time::Sleep;
 
 use super::{
     Shared,
@@ -59,6 +60,8 @@ pin_project! {
         body: Option<Box<Live>>,
         shared: Arc<Shared>,
         asks: Asks,
+        // Runs once the request is written, if its response's head is waited for no longer than so.
+        head_due: Option<Pin<Box<Sleep>>>,
     }
 }
 
@@ -85,7 +88,7 @@ enum NoAnswer {
 
 impl<A, B> InFlight<A, B> {
     pub(super) fn new(answer: Answer<A, B>, body: Box<Live>, shared: Arc<Shared>, asks: Asks) -> Self {
-        Self { answer: Some(answer), body: Some(body), shared, asks }
+        Self { answer: Some(answer), body: Some(body), shared, asks, head_due: None }
     }
 }
 
@@ -103,13 +106,29 @@ impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Future for InFlight<A, 
                 return Poll::Ready(Ok(this.shared.answered(response, body, this.asks)));
             }
             Poll::Ready(Err(none)) => none,
-            Poll::Pending if body.is_late(cx) => NoAnswer::Late,
+            // What has come is taken, however late.
+            Poll::Pending if body.is_late(cx) || head_is_late(&body.ending.exchange, this.head_due, cx) => {
+                NoAnswer::Late
+            }
             Poll::Pending => return Poll::Pending,
         };
         this.answer.set(None);
         let body = this.body.take().expect("it was here a moment ago");
         Poll::Ready(Err(Box::new(this.shared.unanswered(none, *body))))
     }
+}
+
+/// Whether the head was waited for too long since the request was written.
+fn head_is_late(exchange: &Exchange, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    if exchange.terms().response_header.is_none() {
+        return false;
+    }
+    if timer.is_none()
+        && let Poll::Ready(due) = exchange.poll_head_due(cx)
+    {
+        *timer = Some(Box::pin(tokio::time::sleep_until(due.into())));
+    }
+    timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready())
 }
 
 impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Answer<A, B> {

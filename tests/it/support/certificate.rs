@@ -5,10 +5,13 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, date_time_ymd,
+};
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer},
 };
 
 /// The names and the address that every leaf is for.
@@ -17,14 +20,23 @@ pub(crate) const NAMES: [&str; 3] = ["localhost", "origin.test", "127.0.0.1"];
 /// What a server needs to speak TLS, and what its clients need to trust it.
 pub(crate) struct Identity {
     pub(crate) root: CertificateDer<'static>,
+    /// The authority's word that it has taken the leaf back: who reads it does not trust the leaf.
+    #[allow(dead_code, reason = "not every test program that has this file reads it")]
+    pub(crate) revocation: CertificateRevocationListDer<'static>,
     pub(crate) config: Arc<ServerConfig>,
 }
 
 impl Identity {
     /// A new authority and a leaf that it signed; the server chooses the first of `alpn` that the client has too.
     pub(crate) fn new(alpn: &[&str]) -> Self {
+        Self::with(alpn, |_| {})
+    }
+
+    /// The same, with another leaf.
+    pub(crate) fn with(alpn: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names to get wrong");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // Another origin's authority is another one by name too, as in life.
         let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
         params.distinguished_name.push(DnType::CommonName, format!("test authority {number}"));
@@ -33,6 +45,8 @@ impl Identity {
         let leaf_key = key();
         let mut params = CertificateParams::new(NAMES.map(str::to_owned)).expect("valid names");
         params.distinguished_name.push(DnType::CommonName, "origin.test");
+        params.serial_number = Some(LEAF.into());
+        change(&mut params);
         let leaf = params.signed_by(&leaf_key, &authority).expect("a certificate");
 
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -44,8 +58,30 @@ impl Identity {
             .with_single_cert(vec![leaf.der().clone()], key)
             .expect("the leaf fits its key");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Self { root: authority.der().clone(), config: Arc::new(config) }
+        let revocation = revocation(&authority);
+        Self { root: authority.der().clone(), revocation, config: Arc::new(config) }
     }
+}
+
+/// The serial number of every leaf.
+const LEAF: u64 = 1;
+
+fn revocation(authority: &CertifiedIssuer<'_, KeyPair>) -> CertificateRevocationListDer<'static> {
+    let leaf = RevokedCertParams {
+        serial_number: LEAF.into(),
+        revocation_time: date_time_ymd(2024, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
+    };
+    let list = CertificateRevocationListParams {
+        this_update: date_time_ymd(2024, 1, 1),
+        next_update: date_time_ymd(4096, 1, 1),
+        crl_number: 1_u64.into(),
+        issuing_distribution_point: None,
+        revoked_certs: vec![leaf],
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    list.signed_by(authority).expect("a list").into()
 }
 
 static AUTHORITIES: AtomicUsize = AtomicUsize::new(1);
