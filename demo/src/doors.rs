@@ -19,7 +19,7 @@ use hyper_util::{
 };
 use rustls::{
     ServerConfig,
-    pki_types::{CertificateDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
 };
 use serde_json::json;
 use tokio::{
@@ -39,8 +39,8 @@ const IDLE: Duration = Duration::from_millis(400);
 
 /// Opens all doors and serves for ever.
 pub(crate) async fn open(options: Options) -> Result<(), Failure> {
-    let trusted = rcgen::generate_simple_self_signed([options.name.clone()])?;
-    let unknown = rcgen::generate_simple_self_signed([options.name.clone()])?;
+    let trusted = Identity::kept(&options).await?;
+    let unknown = Identity::new(&options.name)?;
     let counts = Arc::new(Counts::default());
     let h2 = Tls::listen(&options, 0, &trusted, &[b"h2", b"http/1.1"]).await?;
     let h1 = Tls::listen(&options, 1, &trusted, &[b"http/1.1"]).await?;
@@ -54,7 +54,6 @@ pub(crate) async fn open(options: Options) -> Result<(), Failure> {
         "mute": mute.local_addr()?.port(),
         "counts": plain.local_addr()?.port(),
     });
-    write_certificate(&options, &trusted.cert.pem()).await?;
     tokio::spawn(h2.serve(counts.door("h2")));
     tokio::spawn(h1.serve(counts.door("h1")));
     tokio::spawn(stranger.serve(counts.door("stranger")));
@@ -65,11 +64,34 @@ pub(crate) async fn open(options: Options) -> Result<(), Failure> {
     show_counts(plain, counts).await
 }
 
-/// Whoever sees the file sees all of it.
-async fn write_certificate(options: &Options, pem: &str) -> Result<(), Failure> {
-    let unfinished = options.certificates.join("ca.pem.new");
-    tokio::fs::write(&unfinished, pem).await?;
-    Ok(tokio::fs::rename(unfinished, options.certificates.join("ca.pem")).await?)
+/// A certificate and its key.
+struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    fn new(name: &str) -> Result<Self, Failure> {
+        let made = rcgen::generate_simple_self_signed([name.to_owned()])?;
+        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        Ok(Self { certificate: made.cert.der().clone(), key: key.into() })
+    }
+
+    /// The one of the last start, so that who trusted it goes on; else a new one.
+    async fn kept(options: &Options) -> Result<Self, Failure> {
+        let [certificate, key] = ["ca.pem", "key.pem"].map(|name| options.certificates.join(name));
+        if !certificate.exists() {
+            let made = rcgen::generate_simple_self_signed([options.name.clone()])?;
+            tokio::fs::write(&key, made.signing_key.serialize_pem()).await?;
+            // Whoever sees the certificate sees all of it.
+            let unfinished = options.certificates.join("ca.pem.new");
+            tokio::fs::write(&unfinished, made.cert.pem()).await?;
+            tokio::fs::rename(unfinished, &certificate).await?;
+        }
+        let certificate = CertificateDer::from_pem_slice(&tokio::fs::read(certificate).await?)?;
+        let key = PrivateKeyDer::from_pem_slice(&tokio::fs::read(key).await?)?;
+        Ok(Self { certificate, key })
+    }
 }
 
 /// A door with TLS.
@@ -79,18 +101,11 @@ struct Tls {
 }
 
 impl Tls {
-    async fn listen(
-        options: &Options,
-        number: u16,
-        made: &rcgen::CertifiedKey<rcgen::KeyPair>,
-        protocols: &[&[u8]],
-    ) -> Result<Self, Failure> {
-        let certificate: CertificateDer<'static> = made.cert.der().clone();
-        let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    async fn listen(options: &Options, number: u16, identity: &Identity, protocols: &[&[u8]]) -> Result<Self, Failure> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![certificate], key.into())?;
+            .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())?;
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         let listener = TcpListener::bind(options.door(number)).await?;
         Ok(Self { listener, acceptor: TlsAcceptor::from(Arc::new(config)) })
