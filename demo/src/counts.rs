@@ -3,11 +3,12 @@
 //! In: each accept, handshake, request, answer and end. Out: JSON, one object per door:
 //!
 //! ```json
-//! {"h1": {"accepted": 3, "handshakes": 3, "failed_handshakes": 0, "served": {"0": 0, "5": 2}, "ends": {"idle": 1},
-//!         "answers": {"/slow": {"200": 4}}}}
+//! {"h1": {"accepted": 3, "handshakes": 3, "failed_handshakes": 0, "received": 0, "sent": 32,
+//!         "answers": {"/slow": {"200": 4}}, "ends": {"idle": {"connections": 3, "requests": 4, "heads": 4}}}}
 //! ```
 //!
-//! `served` and `ends` tell of connections that have ended: how many served so many requests, and who ended them.
+//! `ends` tells of connections that have ended: who ended them, how many requests they brought, and how many of those got
+//! the head of an answer. `received` and `sent` are bytes of bodies.
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,8 @@ pub(crate) enum End {
     Reset,
     /// The origin, in the midst of an answer.
     Cut,
+    /// The client, which gets no answer.
+    GivenUp,
 }
 
 /// All doors.
@@ -51,16 +54,26 @@ struct Seen {
     accepted: u64,
     handshakes: u64,
     failed_handshakes: u64,
-    served: BTreeMap<String, u64>,
-    ends: BTreeMap<&'static str, u64>,
+    received: u64,
+    sent: u64,
+    ends: BTreeMap<&'static str, Ended>,
     answers: BTreeMap<String, BTreeMap<String, u64>>,
     last: Option<Instant>,
+}
+
+/// Connections that have ended in the same way.
+#[derive(Default)]
+struct Ended {
+    connections: u64,
+    requests: u64,
+    heads: u64,
 }
 
 /// One connection, from its handshake on.
 pub(crate) struct Visit {
     door: Arc<Door>,
     requests: AtomicU64,
+    heads: AtomicU64,
     end: OnceLock<End>,
 }
 
@@ -97,7 +110,7 @@ impl Door {
 
     pub(crate) fn shake_hands(self: &Arc<Self>) -> Visit {
         self.seen(|seen| seen.handshakes += 1);
-        Visit { door: Arc::clone(self), requests: AtomicU64::new(0), end: OnceLock::new() }
+        Visit { door: Arc::clone(self), requests: AtomicU64::new(0), heads: AtomicU64::new(0), end: OnceLock::new() }
     }
 }
 
@@ -107,17 +120,34 @@ impl Seen {
             "accepted": self.accepted,
             "handshakes": self.handshakes,
             "failed_handshakes": self.failed_handshakes,
-            "served": self.served,
-            "ends": self.ends,
+            "received": self.received,
+            "sent": self.sent,
+            "ends": self.ends.iter().map(|(end, ended)| ((*end).to_owned(), ended.to_json())).collect::<Value>(),
             "answers": self.answers,
         })
     }
 }
 
+impl Ended {
+    fn to_json(&self) -> Value {
+        json!({ "connections": self.connections, "requests": self.requests, "heads": self.heads })
+    }
+}
+
 impl Visit {
-    pub(crate) fn asked(&self) {
+    /// A request is here, with a body of so many bytes.
+    pub(crate) fn asked(&self, bytes: usize) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.door.seen(|seen| seen.last = Some(Instant::now()));
+        self.door.seen(|seen| {
+            seen.last = Some(Instant::now());
+            seen.received += bytes as u64;
+        });
+    }
+
+    /// The head of an answer goes out, with a body of so many bytes.
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.heads.fetch_add(1, Ordering::Relaxed);
+        self.door.seen(|seen| seen.sent += bytes as u64);
     }
 
     pub(crate) fn answered(&self, path: &str, how: &str) {
@@ -141,12 +171,14 @@ impl Visit {
             Some(End::Close) => "close",
             Some(End::Reset) => "reset",
             Some(End::Cut) => "cut",
+            Some(End::GivenUp) => "given_up",
             None => "client",
         };
-        let requests = self.requests.load(Ordering::Relaxed).to_string();
         self.door.seen(|seen| {
-            *seen.served.entry(requests).or_default() += 1;
-            *seen.ends.entry(end).or_default() += 1;
+            let ended = seen.ends.entry(end).or_default();
+            ended.connections += 1;
+            ended.requests += self.requests.load(Ordering::Relaxed);
+            ended.heads += self.heads.load(Ordering::Relaxed);
         });
     }
 }

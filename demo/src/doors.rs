@@ -139,7 +139,7 @@ async fn serve_one(stream: TcpStream, acceptor: TlsAcceptor, door: Arc<Door>) ->
         let (idle, visit) = (Arc::clone(&idle), Arc::clone(&visit));
         async move {
             let _busy = idle.begin();
-            answers::answer(&request, &visit).await
+            answers::answer(request, &visit).await
         }
     });
     let builder = Builder::new(TokioExecutor::new());

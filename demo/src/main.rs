@@ -1,10 +1,9 @@
 //! An origin that misbehaves on purpose, for the demo of `docker-compose.yml`.
 //!
 //! In: the command line, `httptrace-demo [--name NAME] [--certificates FOLDER] [--listen ADDRESS] [--first-port PORT]`.
-//! Out: five doors on ports that follow each other (`doors.rs`), the certificate to trust as `ca.pem` in the folder (kept from
-//! start to start), and
-//! one line of JSON on stdout with the door's ports once all are open. What the doors answer is in `answers.rs`; what came
-//! through them is counted (`counts.rs`), so that pictures can be held against it.
+//! Out: five doors on ports that follow each other (`doors.rs`); the certificate to trust, `ca.pem` in the folder, which is
+//! kept from start to start; and one line of JSON on stdout with the doors' ports once all are open. What the doors answer
+//! is in `answers.rs`; what came through them is counted (`counts.rs`), so that pictures can be held against it.
 
 mod answers;
 mod counts;

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! tests/backends/jaeger/build target/backends/jaeger && apt-get install prometheus
+//! cargo build --package httptrace-demo
 //! cargo test --test backends -- --ignored
 //! ```
 
@@ -16,7 +17,11 @@
 #[allow(dead_code, reason = "the kit is shared with the other test binaries")]
 mod support;
 
+mod compose;
+mod dashboard;
+mod demo;
 mod jaeger;
+mod panels;
 mod process;
 mod prometheus;
 mod query;
