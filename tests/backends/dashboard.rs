@@ -100,7 +100,8 @@ fn text(value: &Value) -> String {
 /// The metrics in an expression, by their names in Prometheus.
 fn metrics(expression: &str) -> BTreeSet<&str> {
     let before_filters = expression.split('{').filter_map(|part| part.rsplit(['(', ' ']).next());
-    before_filters.filter(|word| word.contains('_')).collect()
+    let is_name = |word: &&str| word.contains('_') && word.chars().all(|c| c == '_' || c.is_ascii_alphanumeric());
+    before_filters.filter(is_name).collect()
 }
 
 #[test]

@@ -34,6 +34,10 @@ pub(crate) struct Shape {
     pub(crate) at_once: u32,
     /// A body for every request.
     pub(crate) body: Option<&'static str>,
+    /// The process that its metrics say they are of.
+    pub(crate) process: &'static str,
+    /// Milliseconds between two exports; the last one is made at the end.
+    pub(crate) export_every: u32,
 }
 
 impl Demo {
@@ -98,7 +102,7 @@ impl Demo {
         panic!("the origin still has connections");
     }
 
-    /// The load of the compose file, made finite; its metrics are exported once, at its end.
+    /// The load of the compose file, made finite.
     pub(crate) fn load(&self, shape: Shape, otlp: &str) -> (ExitStatus, Vec<Value>) {
         let service = Compose::read().service("load").command();
         let [shell, option, script] = &service[..] else { panic!("sh -c SCRIPT: {service:?}") };
@@ -112,7 +116,9 @@ impl Demo {
             ],
         );
         let mut command = Command::new(shell);
-        command.arg(option).arg(script).envs(load_environment(otlp)).env("OTEL_METRIC_EXPORT_INTERVAL", "600000");
+        command.arg(option).arg(script).envs(load_environment(otlp));
+        command.env("OTEL_METRIC_EXPORT_INTERVAL", shape.export_every.to_string());
+        command.env("OTEL_RESOURCE_ATTRIBUTES", format!("service.instance.id={}", shape.process));
         let status = command.status().expect("a shell");
         let attempts = fs::read_to_string(lines).expect("the attempts");
         (status, attempts.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect())
