@@ -16,8 +16,11 @@
 #[allow(dead_code, reason = "the kit is shared with the other test binaries")]
 mod support;
 
+mod command;
+mod failing;
 mod jaeger;
 mod process;
 mod prometheus;
 mod query;
+mod scene;
 mod waterfalls;
