@@ -252,7 +252,9 @@ impl Report for Attempt {
             }
         }
         tree::fail(&mut client, timeline.error.as_ref(), timeline.status);
-        client.end_with_timestamp(timeline.anchor.system(timeline.end.unwrap_or(timeline.start)));
+        // Not before its last child, which may have been given a length.
+        let last = timeline.response_end.unwrap_or(timeline.start) + tree::SHORTEST;
+        client.end_with_timestamp(timeline.anchor.system(timeline.end.map_or(last, |end| end.max(last))));
     }
 }
 

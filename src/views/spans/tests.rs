@@ -94,6 +94,32 @@ fn a_cold_request_is_one_tree_without_gaps() {
     assert_eq!(client.end_time.duration_since(client.start_time).unwrap().as_millis(), 32);
 }
 
+// mutants: src/views/spans/tree.rs: `close` ends a span at its end, however short it is · src/views/spans.rs: `last` without it
+#[test]
+fn a_span_of_one_moment_has_a_length_and_lies_in_its_parent() {
+    let exported = exported(Sampler::AlwaysOn);
+    let attempt = exported.send();
+    attempt.get_conn().got_conn(ConnOutcome::Idle, None, None).writes();
+    // One read of the socket brought all of it, and the connection was ready as it ended.
+    let (at, recorder) = (attempt.at(30), attempt.recorder());
+    recorder.got_first_response_byte(&GotFirstResponseByteInfo { at });
+    recorder.response_done(&ResponseDoneInfo {
+        at,
+        outcome: ResponseOutcome::Complete,
+        status: Some(http::StatusCode::OK),
+        version: None,
+        headers: None,
+        first_byte: Some(at),
+        body_bytes: 5,
+        stream_id: None,
+        detail_lost: false,
+        error: None,
+    });
+    recorder.put_idle_conn(&PutIdleConnInfo { at, outcome: IdleReturn::Pooled });
+    let (client, read) = (exported.span("GET"), exported.span("response-read"));
+    assert!(read.end_time > read.start_time && read.end_time <= client.end_time, "{read:#?}\n{client:#?}");
+}
+
 #[test]
 fn every_span_has_its_own_attributes_and_events() {
     let exported = exported(Sampler::AlwaysOn);

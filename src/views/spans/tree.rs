@@ -1,6 +1,6 @@
 //! The children of a CLIENT span, out of a record's phases, with the record's own times.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use opentelemetry::{
@@ -17,6 +17,11 @@ use crate::{
     timeline::{DialRecord, EventKind, PhaseSpan, Timeline},
     views::semconv,
 };
+
+/// What a span without length gets. One read of the socket often brings a whole response, so its first byte and its last
+/// are one moment; Jaeger takes that for a negative length, and puts a warning on the span. So short that nobody sees it,
+/// and no shorter than the wall clock of every platform can tell.
+pub(super) const SHORTEST: Duration = Duration::from_nanos(100);
 
 /// Starts and ends spans below one CLIENT span.
 pub(super) struct Tree<'a> {
@@ -50,21 +55,21 @@ impl Tree<'_> {
                         None => self.open(&phase, attributes, Vec::new(), &self.context),
                     };
                     under_setup.get_or_insert_with(|| self.below(span.span_context()));
-                    self.close(span, phase.end);
+                    self.close(span, phase.start, phase.end);
                 }
                 (_, Phase::GetConnection) => {
                     let parent = under_setup.as_ref().unwrap_or(&self.context);
-                    self.close(self.open(&phase, attributes, Vec::new(), parent), phase.end);
+                    self.close(self.open(&phase, attributes, Vec::new(), parent), phase.start, phase.end);
                 }
                 _ => {
                     let events = self.events_of(&phase, timeline);
-                    self.close(self.open(&phase, attributes, events, &self.context), phase.end);
+                    self.close(self.open(&phase, attributes, events, &self.context), phase.start, phase.end);
                 }
             }
         }
         // Its record was let go (the wait turned out to be none), but it has been linked to.
         if let Some(span) = setup {
-            self.close(span, timeline.response_end.unwrap_or(timeline.start));
+            self.close(span, timeline.start, timeline.response_end.unwrap_or(timeline.start));
         }
     }
 
@@ -76,7 +81,7 @@ impl Tree<'_> {
             let (start, end) = (step.start, step.end.unwrap_or(dial.end));
             let (parent, detail) = (Phase::GetConnection, Some(&step.detail));
             let phase = PhaseSpan { phase: step.phase(), parent, start, end, error: step.error.as_ref(), detail };
-            self.close(self.open(&phase, attributes::setup(&step.detail), Vec::new(), &below), end);
+            self.close(self.open(&phase, attributes::setup(&step.detail), Vec::new(), &below), start, end);
         }
         fail(&mut span, dial.error.as_ref(), None);
         span
@@ -104,8 +109,8 @@ impl Tree<'_> {
         span
     }
 
-    fn close(&self, mut span: BoxedSpan, at: Instant) {
-        span.end_with_timestamp(self.anchor.system(at));
+    fn close(&self, mut span: BoxedSpan, start: Instant, end: Instant) {
+        span.end_with_timestamp(self.anchor.system(end.max(start + SHORTEST)));
     }
 
     fn below(&self, span: &SpanContext) -> Context {
