@@ -156,16 +156,22 @@ impl Jaeger {
 
     /// The traces of a service, once they have so many spans in all.
     pub(crate) async fn traces_with(&self, service: &str, spans: usize) -> Vec<Trace> {
+        let count = |traces: &[Trace]| traces.iter().map(|trace| trace.spans.len()).sum::<usize>();
+        self.until(service, &format!("{spans} spans"), |traces| count(traces) >= spans).await
+    }
+
+    /// The traces of a service, once they are as wanted: what was sent is not seen at once.
+    pub(crate) async fn until(&self, service: &str, what: &str, wanted: impl Fn(&[Trace]) -> bool) -> Vec<Trace> {
         let mut traces = Vec::new();
         for _ in 0..200 {
             traces = self.traces(service).await;
-            if traces.iter().map(|trace: &Trace| trace.spans.len()).sum::<usize>() >= spans {
+            if wanted(&traces) {
                 return traces;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let drawn: String = traces.iter().map(ToString::to_string).collect();
-        panic!("{spans} spans of {service} are not there after ten seconds, but\n{drawn}");
+        panic!("{what} of {service} are not there after ten seconds, but\n{drawn}");
     }
 }
 
