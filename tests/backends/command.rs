@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Runs the command with its telemetry to this Jaeger; its exit code and what it said.
-async fn run(jaeger: &Jaeger, protocol: Protocol, args: &[&str]) -> (i32, String) {
+pub(crate) async fn run(jaeger: &Jaeger, protocol: Protocol, args: &[&str]) -> (i32, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_httptrace"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_") || name.starts_with("TRACE")) {
         command.env_remove(name);
@@ -35,7 +35,7 @@ async fn run(jaeger: &Jaeger, protocol: Protocol, args: &[&str]) -> (i32, String
     (output.status.code().expect("an exit code"), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-const SERVICE: &str = "the-command";
+pub(crate) const SERVICE: &str = "the-command";
 
 /// The origin's authority as a file.
 fn authority(origin: &Origin) -> PathBuf {

@@ -2,6 +2,8 @@
 //!
 //! In comes the protocol of the export; out go the traces as Jaeger has them, once everything was exported.
 
+use std::time::Duration;
+
 use httptrace::{
     ClientBuilder,
     otlp::{self, Guard, Protocol, Shutdown},
@@ -25,8 +27,15 @@ pub(crate) struct Scene {
 
 impl Scene {
     pub(crate) async fn new(protocol: Protocol) -> Self {
+        Self::with_timeout(protocol, PATIENCE).await
+    }
+
+    /// So much time for an export, and for the end.
+    pub(crate) async fn with_timeout(protocol: Protocol, timeout: Duration) -> Self {
         let jaeger = Jaeger::start().await;
-        let guard = telemetry(jaeger.otlp(protocol), protocol);
+        let builder = otlp::builder().endpoint(jaeger.otlp(protocol)).protocol(protocol).timeout(timeout);
+        // Nothing is global here: each test has its own.
+        let guard = builder.service_name(SERVICE).set_globals(false).init().expect("telemetry");
         Self { jaeger, guard: Some(guard) }
     }
 
@@ -70,12 +79,6 @@ impl Scene {
         assert_eq!(self.jaeger.services().await, [SERVICE], "no service but the one under test");
         traces
     }
-}
-
-/// Telemetry to this place, and nothing that is global.
-pub(crate) fn telemetry(endpoint: String, protocol: Protocol) -> Guard {
-    let builder = otlp::builder().endpoint(endpoint).protocol(protocol).service_name(SERVICE);
-    builder.set_globals(false).init().expect("telemetry")
 }
 
 pub(crate) const SERVICE: &str = "waterfalls";
