@@ -139,14 +139,15 @@ fn assert_reused(reused: &Trace, cold: &Trace) {
     assert_eq!(client.tag("httptrace.connection.id"), cold.only("GET").tag("httptrace.connection.id"));
 }
 
-/// The three parts of an exchange leave no gap and do not overlap; the first byte is where the wait ends.
+/// The three parts of an exchange leave no gap and do not overlap; the first byte is where the wait ends. But for what
+/// is cut off a time, and for what sets two starts apart.
 #[track_caller]
 fn assert_one_after_the_other(trace: &Trace) {
     let [write, wait, read] = ["request-write", "response-wait", "response-read"].map(|name| trace.only(name));
     for (before, after) in [(write, wait), (wait, read)] {
-        assert!(before.end().abs_diff(after.start) <= 1, "{before:#?}\n{after:#?}");
+        assert!(before.end().abs_diff(after.start) <= 2, "{before:#?}\n{after:#?}");
     }
-    assert_eq!(trace.only("GET").events[0].at, read.start, "{trace}");
+    assert!(trace.only("GET").events[0].at.abs_diff(read.start) <= 1, "{trace}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
