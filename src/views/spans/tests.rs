@@ -120,7 +120,7 @@ fn a_span_of_one_moment_has_a_length_and_lies_in_its_parent() {
     assert!(read.end_time > read.start_time && read.end_time <= client.end_time, "{read:#?}\n{client:#?}");
 }
 
-// mutants: src/views/spans/tree.rs: `set_apart` leaves the starts · takes one `earliest` for all · leaves the wait's end
+// mutants: src/views/spans/tree.rs: `set_apart` leaves the starts · leaves the wait's end
 #[test]
 fn siblings_of_one_moment_start_in_microseconds_of_their_own_and_in_their_order() {
     let exported = exported(Sampler::AlwaysOn);
