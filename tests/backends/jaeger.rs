@@ -3,7 +3,13 @@
 //! `Jaeger::start()` gives one that is healthy; `otlp(..)` is where to send to, `traces(..)` what it has. A [`Trace`] is
 //! drawn as the UI draws it: spans below their parent, by their start in whole microseconds.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, process::Command, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+    process::Command,
+    time::Duration,
+};
 
 use httptrace::otlp::Protocol;
 use serde_json::Value;
@@ -142,18 +148,30 @@ impl Jaeger {
         traces
     }
 
+    /// One trace, if there is such.
+    pub(crate) async fn trace(&self, id: &str) -> Option<Trace> {
+        let answer = query::get(&self.api(&format!("traces/{id}")), &[]).await.ok()?;
+        answer["data"].as_array()?.first().map(Trace::read)
+    }
+
     /// The traces of a service, once they have so many spans in all.
     pub(crate) async fn traces_with(&self, service: &str, spans: usize) -> Vec<Trace> {
+        let count = |traces: &[Trace]| traces.iter().map(|trace| trace.spans.len()).sum::<usize>();
+        self.until(service, &format!("{spans} spans"), |traces| count(traces) >= spans).await
+    }
+
+    /// The traces of a service, once they are as wanted: what was sent is not seen at once.
+    pub(crate) async fn until(&self, service: &str, what: &str, wanted: impl Fn(&[Trace]) -> bool) -> Vec<Trace> {
         let mut traces = Vec::new();
         for _ in 0..200 {
             traces = self.traces(service).await;
-            if traces.iter().map(|trace: &Trace| trace.spans.len()).sum::<usize>() >= spans {
+            if wanted(&traces) {
                 return traces;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         let drawn: String = traces.iter().map(ToString::to_string).collect();
-        panic!("{spans} spans of {service} are not there after ten seconds, but\n{drawn}");
+        panic!("{what} of {service} are not there after ten seconds, but\n{drawn}");
     }
 }
 
@@ -177,6 +195,9 @@ pub(crate) struct Trace {
     /// What Jaeger itself found to be wrong.
     pub(crate) warnings: Vec<String>,
 }
+
+/// Jaeger cuts a start and a duration to whole microseconds, each for itself: an end may be one too early.
+const CUT: u64 = 1;
 
 /// One span: times in µs since 1970, tags as text.
 #[derive(Debug, Clone)]
@@ -230,6 +251,8 @@ impl JaegerSpan {
         let ids = |reference: &Value| (text(&reference["traceID"]), text(&reference["spanID"]));
         let parents: Vec<_> = of_kind("CHILD_OF").map(ids).collect();
         assert!(parents.len() <= 1, "several parents: {span:#}");
+        // The UI takes the first reference for the parent, whatever its type is.
+        assert!(parents.is_empty() || references[0]["refType"] == "CHILD_OF", "a link before the parent: {span:#}");
         for (trace, _) in &parents {
             assert_eq!(*trace, text(&span["traceID"]), "a parent in another trace: {span:#}");
         }
@@ -293,6 +316,46 @@ impl Trace {
             [span] => span,
             ref several => panic!("{} spans named {name}, expected one\n{self}", several.len()),
         }
+    }
+
+    /// Fails unless the waterfall reads from top to bottom: one root, every parent there, children and events inside of
+    /// what they belong to, nothing that Jaeger warns of, all of one service and of the library's scopes.
+    #[track_caller]
+    pub(crate) fn assert_readable(&self, root: &str) {
+        let names: Vec<&str> = self.roots().iter().map(|span| span.name.as_str()).collect();
+        assert_eq!(names, [root], "the roots of {}\n{self}", self.id);
+        assert_eq!(self.warnings, Vec::<String>::new(), "{self}");
+        let services: BTreeSet<&str> = self.spans.iter().map(|span| span.service.as_str()).collect();
+        assert_eq!(services.len(), 1, "{services:?}");
+        for span in &self.spans {
+            // The UI has nothing else to order them by, and Jaeger gives them in another order at each look.
+            let mut children = self.children(span);
+            children.retain(|child| child.name != "background-dial");
+            let apart = children.windows(2).all(|pair| pair[0].start < pair[1].start);
+            assert!(apart, "children of {} start in one microsecond\n{children:#?}", span.name);
+            for event in &span.events {
+                assert!((span.start..=span.end() + CUT).contains(&event.at), "{event:?} outside of {span:#?}");
+            }
+            let Some(id) = &span.parent else { continue };
+            let Some(parent) = self.spans.iter().find(|span| span.id == *id) else {
+                panic!("an orphan: {span:#?}\n{self}")
+            };
+            assert!(parent.start <= span.start, "{} begins before {}\n{span:#?}\n{parent:#?}", span.name, parent.name);
+            // A dial may outlive the request that began it.
+            let outlives = span.name == "background-dial";
+            assert!(outlives || span.end() <= parent.end() + CUT, "{} ends after {}\n{self}", span.name, parent.name);
+        }
+    }
+
+    /// The names from top to bottom as the UI shows them, with the times that they start at.
+    pub(crate) fn rows(&self) -> Vec<&JaegerSpan> {
+        let mut rows = Vec::new();
+        let mut left: Vec<&JaegerSpan> = self.roots().into_iter().rev().collect();
+        while let Some(span) = left.pop() {
+            rows.push(span);
+            left.extend(self.children(span).into_iter().rev());
+        }
+        rows
     }
 
     fn draw(&self, span: &JaegerSpan, depth: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {

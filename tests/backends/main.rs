@@ -17,12 +17,17 @@
 #[allow(dead_code, reason = "the kit is shared with the other test binaries")]
 mod support;
 
+mod command;
 mod compose;
 mod dashboard;
 mod demo;
+mod failing;
 mod jaeger;
+mod outages;
 mod panels;
 mod process;
 mod prometheus;
 mod query;
+mod reuse;
+mod scene;
 mod waterfalls;
