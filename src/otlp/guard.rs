@@ -16,7 +16,7 @@ use opentelemetry_sdk::{error::OTelSdkError, metrics::SdkMeterProvider, trace::S
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::{delivery::Delivery, env::Settings, pipeline::Pipeline};
+use super::{delivery::Delivery, env::Settings, pipeline::Pipeline, problem::Failure};
 use crate::clock;
 
 /// Keeps telemetry going. Its [`shutdown`](Self::shutdown), or its drop, flushes and ends it.
@@ -29,7 +29,7 @@ pub struct Guard {
 }
 
 /// What became of the telemetry, as known at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
     /// Spans that a collector took.
@@ -40,6 +40,8 @@ pub struct Shutdown {
     pub metrics_delivered: bool,
     /// Whether the deadline came before all was done.
     pub timed_out: bool,
+    /// Why exports failed while telemetry was running: a line per kind, with the endpoint and the likely fix.
+    pub problems: Vec<String>,
 }
 
 impl Shutdown {
@@ -52,15 +54,15 @@ impl Shutdown {
 
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out } = *self;
+        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out, problems } = self;
         write!(f, "{exported_spans} spans exported, {dropped_spans} dropped")?;
-        if !metrics_delivered {
+        if !*metrics_delivered {
             f.write_str(", metrics not delivered")?;
         }
-        if timed_out {
+        if *timed_out {
             f.write_str(", given up at the deadline")?;
         }
-        Ok(())
+        problems.iter().try_for_each(|problem| write!(f, "; {problem}"))
     }
 }
 
@@ -90,8 +92,8 @@ impl Guard {
     /// Spans lost so far: those whose export failed, and, after the end, all that no collector took.
     #[must_use]
     pub fn dropped_spans(&self) -> u64 {
-        let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.map_or_else(|| self.of_spans(Delivery::failed), |ended| ended.dropped_spans)
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.as_ref().map_or_else(|| self.of_spans(Delivery::failed), |ended| ended.dropped_spans)
     }
 
     /// A layer that exports the application's own `tracing` spans.
@@ -101,7 +103,7 @@ impl Guard {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        self.pipeline.exports("spans").then(|| {
+        self.pipeline.spans.then(|| {
             let tracer = self.pipeline.tracer_provider.tracer("tracing");
             let own = filter_fn(|metadata| !is_plumbing(metadata.target()));
             tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own)
@@ -115,7 +117,7 @@ impl Guard {
     /// needed for it. A second call returns what the first one did.
     pub fn shutdown(&self) -> Shutdown {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        *ended.get_or_insert_with(|| self.end())
+        ended.get_or_insert_with(|| self.end()).clone()
     }
 
     fn end(&self) -> Shutdown {
@@ -125,19 +127,24 @@ impl Guard {
         let (tracers, meters) = (self.pipeline.tracer_provider.clone(), self.pipeline.meter_provider.clone());
         let left = self.deadline;
         let ends = [
-            ending("spans", deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
-            ending("metrics", deliveries, deadline, move || meters.shutdown_with_timeout(left)),
+            ending("spans", self.pipeline.spans, deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
+            ending("metrics", self.pipeline.metrics, deliveries, deadline, move || meters.shutdown_with_timeout(left)),
         ];
         let done = ends.map(|end| {
             let left = deadline.saturating_duration_since(clock::now());
             end.recv_timeout(left).unwrap_or(false)
         });
+        if done.contains(&false) {
+            let late = deliveries.iter().filter(|delivery| !delivery.settled(deadline));
+            late.for_each(|delivery| delivery.complain(&Failure::silence(self.deadline)));
+        }
         let metrics = deliveries.iter().filter(|delivery| delivery.signal() == "metrics");
         Shutdown {
             exported_spans: self.of_spans(Delivery::delivered),
             dropped_spans: self.of_spans(Delivery::missing),
             metrics_delivered: done[1] && metrics.into_iter().all(|delivery| delivery.last() != Some(false)),
             timed_out: !done.into_iter().all(|done| done),
+            problems: self.pipeline.complaints.lines(),
         }
     }
 
@@ -150,16 +157,17 @@ impl Guard {
 /// Ends one signal on a thread of its own. Says `true` when it is done in time; it may be left behind.
 fn ending(
     signal: &'static str,
+    on: bool,
     deliveries: &[Arc<Delivery>],
     deadline: Instant,
     shutdown: impl FnOnce() -> Result<(), OTelSdkError> + Send + 'static,
 ) -> mpsc::Receiver<bool> {
     let (done, ended) = mpsc::channel();
-    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
-    if deliveries.is_empty() {
+    if !on {
         let _ = done.send(true);
         return ended;
     }
+    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
     // If there is no thread to be had, the receiver says so at once.
     let _ = thread::Builder::new().name(format!("httptrace-{signal}")).spawn(move || {
         // Its own word is worth little (see above); and the metrics' has a limit of 5 s, whatever is asked for.
