@@ -19,6 +19,7 @@ mod support;
 mod command;
 mod failing;
 mod jaeger;
+mod misdirected;
 mod outages;
 mod process;
 mod prometheus;
