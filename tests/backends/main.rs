@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! tests/backends/jaeger/build target/backends/jaeger && apt-get install prometheus
+//! cargo build --package httptrace-demo
 //! cargo test --test backends -- --ignored
 //! ```
 
@@ -17,10 +18,14 @@
 mod support;
 
 mod command;
+mod compose;
+mod dashboard;
+mod demo;
 mod failing;
 mod jaeger;
 mod misdirected;
 mod outages;
+mod panels;
 mod process;
 mod prometheus;
 mod query;

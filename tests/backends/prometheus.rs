@@ -61,8 +61,17 @@ impl Prometheus {
 
     /// What an expression is now, or what is wrong with it.
     pub(crate) async fn query(&self, expression: &str) -> Result<Vec<Sample>, String> {
+        self.ask(&[("query", expression)]).await
+    }
+
+    /// What an expression was at this moment, in seconds since 1970.
+    pub(crate) async fn query_at(&self, expression: &str, moment: f64) -> Result<Vec<Sample>, String> {
+        self.ask(&[("query", expression), ("time", &format!("{moment:.3}"))]).await
+    }
+
+    async fn ask(&self, parameters: &[(&str, &str)]) -> Result<Vec<Sample>, String> {
         let url = format!("http://127.0.0.1:{}/api/v1/query", self.port);
-        let answer = query::get(&url, &[("query", expression)]).await?;
+        let answer = query::get(&url, parameters).await?;
         let result = &answer["data"]["result"];
         if answer["data"]["resultType"] == "scalar" {
             return Ok(vec![Sample { labels: BTreeMap::new(), value: number(&result[1]) }]);
