@@ -16,10 +16,11 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 /// How long ago the last request may be for `/loaded`: a few rounds of the load.
 const LATELY: Duration = Duration::from_secs(10);

@@ -2,11 +2,11 @@
 //!
 //! The file's own commands are what the demo's tests run (`demo.rs`), so that the file and the programs can't drift apart.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, process::Command};
 
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::process::project;
+use crate::process::{folder, project};
 
 /// The file.
 pub(crate) struct Compose(Yaml);
@@ -124,4 +124,43 @@ fn grafana_lets_nobody_in_but_lets_everybody_look() {
     ] {
         assert_eq!(environment.get(variable).map(String::as_str), Some(value), "{variable}");
     }
+}
+
+/// The builds of the Dockerfile with nothing but what it copies, in a folder in place of an image; without optimisation.
+#[test]
+#[ignore = "builds all dependencies anew: .ci/run full"]
+fn the_dockerfile_builds_both_programs_out_of_what_it_copies() {
+    let build = folder("dockerfile");
+    let dockerfile = fs::read_to_string(project("Dockerfile")).expect("Dockerfile");
+    let stages = dockerfile.rsplit_once("\nFROM ").expect("stages").0;
+    for line in stages.replace("\\\n", " ").lines() {
+        let script = match line.split_once(' ') {
+            Some(("COPY", paths)) => {
+                let paths: Vec<_> = paths.split_whitespace().collect();
+                let (to, from) = paths.split_last().expect("a destination");
+                let from: Vec<_> = from.iter().map(|path| project(path).display().to_string()).collect();
+                // As COPY does: a folder's contents, into a folder that is made.
+                format!(
+                    "mkdir -p {to} && for f in {}; do if [ -d $f ]; then cp -r $f/. {to}; else cp $f {to}; fi; done",
+                    from.join(" ")
+                )
+            }
+            Some(("RUN", script)) => {
+                script.replace("--locked --release", "--locked --offline").replace("target/release", "target/debug")
+            }
+            _ => continue,
+        };
+        let done =
+            Command::new("sh").args(["-ec", &script]).current_dir(&build).env_remove("CARGO_TARGET_DIR").output();
+        let done = done.expect("a shell");
+        assert!(done.status.success(), "{script}\n{}", String::from_utf8_lossy(&done.stderr));
+    }
+    for (program, argument, said) in
+        [("httptrace", "--version", "httptrace "), ("httptrace-demo", "--help", "needs a value")]
+    {
+        let run = Command::new(build.join("target/debug").join(program)).arg(argument).output().expect("the program");
+        let output = [run.stdout, run.stderr].concat();
+        assert!(String::from_utf8_lossy(&output).contains(said), "{program}: {output:?}");
+    }
+    let _ = fs::remove_dir_all(build);
 }

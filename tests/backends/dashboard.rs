@@ -130,30 +130,55 @@ fn every_panel_says_what_it_means_in_which_unit_and_honours_the_variables() {
     }
 }
 
-#[test]
-fn every_metric_is_on_the_dashboard_and_the_dashboard_has_no_other() {
-    let panels = panels();
-    let shown: BTreeSet<_> =
-        panels.iter().flat_map(|panel| &panel.targets).flat_map(|t| metrics(&t.expression)).collect();
+/// The metrics as the library's page of metrics has them, beside their names in Prometheus without what it adds.
+fn known() -> Vec<(String, String)> {
     let page = fs::read_to_string(project("src/views/metrics.rs")).expect("the page of metrics");
     let rows = page.lines().filter_map(|line| line.strip_prefix("//! | `"));
-    let mut known = BTreeSet::new();
-    for row in rows {
-        let (name, rest) = row.split_once('`').expect("a name");
-        let unit = if rest.contains("histogram, s") {
-            "_seconds"
-        } else if rest.contains(", By") {
-            "_bytes"
-        } else {
-            ""
-        };
-        let prometheus = format!("{}{unit}", name.replace('.', "_"));
-        let there = shown.iter().filter(|shown| shown.starts_with(&prometheus)).copied().collect::<Vec<_>>();
-        assert!(!there.is_empty(), "{name} is on no panel");
-        known.extend(there);
+    let name = |row: &str| row.split('`').next().expect("a name").to_owned();
+    rows.map(name).map(|name| (name.clone(), name.replace('.', "_"))).collect()
+}
+
+/// The metric that is meant by a name in Prometheus: what is behind it is a unit or a part of a histogram.
+fn meant<'a>(known: &'a [(String, String)], in_prometheus: &str) -> &'a str {
+    let parts = ["", "_total", "_seconds_bucket", "_seconds_count", "_bytes_sum", "_count", "_sum"];
+    let is = |plain: &str| parts.iter().any(|part| in_prometheus.strip_prefix(plain) == Some(part));
+    let found = known.iter().find(|(_, plain)| is(plain));
+    &found.unwrap_or_else(|| panic!("{in_prometheus} is no metric of the library's")).0
+}
+
+#[test]
+fn every_metric_is_on_the_dashboard_and_the_dashboard_has_no_other() {
+    let (panels, known) = (panels(), known());
+    let shown = panels.iter().flat_map(|panel| &panel.targets).flat_map(|target| metrics(&target.expression));
+    let shown: BTreeSet<_> = shown.map(|name| meant(&known, name)).collect();
+    let all: BTreeSet<_> = known.iter().map(|(name, _)| name.as_str()).collect();
+    assert!(all.len() > 10, "the metrics were not found");
+    assert_eq!(shown, all);
+}
+
+#[test]
+fn the_readme_says_which_panel_answers_which_question_by_which_metric() {
+    let known = known();
+    let mut shown = BTreeSet::new();
+    for Panel { row, title, targets, .. } in &panels() {
+        for metric in targets.iter().flat_map(|target| metrics(&target.expression)) {
+            shown.insert((row.clone(), title.clone(), meant(&known, metric).to_owned()));
+        }
     }
-    assert!(known.len() > 10, "the metrics were not found");
-    assert_eq!(shown, known);
+    let readme = fs::read_to_string(project("README.md")).expect("README.md");
+    let (_, table) = readme.split_once("| question | panel | metric |\n|---|---|---|\n").expect("the table");
+    let (mut question, mut told) = (String::new(), BTreeSet::new());
+    for line in table.lines().take_while(|line| line.starts_with('|')) {
+        let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [asked, titles, metric] = &cells[..] else { panic!("three cells: {line}") };
+        if !asked.is_empty() {
+            question = (*asked).to_owned();
+        }
+        for title in titles.split(", ") {
+            told.insert((question.clone(), title.to_owned(), metric.trim_matches('`').to_owned()));
+        }
+    }
+    assert_eq!(told, shown);
 }
 
 #[test]

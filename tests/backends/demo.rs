@@ -7,7 +7,7 @@ use std::{
     fs,
     net::ToSocketAddrs,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus},
+    process::{Command, ExitStatus, Stdio},
 };
 
 use serde_json::Value;
@@ -20,7 +20,7 @@ use crate::{
 
 /// The origin, running.
 pub(crate) struct Demo {
-    _origin: Process,
+    origin: Process,
     pub(crate) folder: PathBuf,
     ports: Value,
     /// A port where nobody listens.
@@ -59,7 +59,7 @@ impl Demo {
         let told = async || origin.said().ends_with('\n');
         assert!(origin.until_ready(told).await, "the origin does not start:\n{}", origin.said());
         let ports = serde_json::from_str(&origin.said()).expect("the ports");
-        Self { _origin: origin, folder, ports, closed: free_port() }
+        Self { origin, folder, ports, closed: free_port() }
     }
 
     /// Where a door is, as metrics name it.
@@ -166,4 +166,29 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_httptrace")).with_file_name(name);
     assert!(program.is_file(), "{} is missing: run `cargo build --package {name}`", program.display());
     program
+}
+
+/// A health check of the compose file, run here. Returns whether it finds the service healthy.
+fn is_healthy(demo: &Demo, service: &str) -> bool {
+    let check = Compose::read().service(service).health_check();
+    let (kind, words) = check.split_first().expect("a kind");
+    assert!(["CMD", "CMD-SHELL"].contains(&kind.as_str()));
+    let script = demo.here(&words.join(" "), &[]);
+    Command::new("sh").arg("-c").arg(script).stdout(Stdio::null()).status().expect("a shell").success()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs the demo's origin: .ci/run full"]
+async fn the_health_checks_tell_a_demo_that_lives_from_one_that_does_not() {
+    let demo = Demo::start().await;
+    assert!(is_healthy(&demo, "origin"), "the origin answers");
+    assert!(!is_healthy(&demo, "load"), "nobody has asked for anything yet");
+    let shape = Shape { rounds: 1, at_once: 8, body: None, process: "health", export_every: 600_000 };
+    // A collector that is not there costs the load nothing but a warning.
+    let (status, _) = tokio::task::block_in_place(|| demo.load(shape, "http://127.0.0.1:9"));
+    assert_eq!(status.code(), Some(92), "the first URL that fails is a stream that is reset");
+    assert!(is_healthy(&demo, "load"), "the origin has been asked for something");
+    demo.origin.signal("STOP");
+    assert!(!is_healthy(&demo, "origin"), "nobody answers");
+    demo.origin.signal("CONT");
 }

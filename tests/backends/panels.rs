@@ -111,6 +111,29 @@ async fn ask_all(prometheus: &Prometheus, window: Window, interval: &Interval<'_
             asked += 1;
         }
     }
+    if !wrong.is_empty() {
+        for s in prometheus.query_at("httptrace_connection_idle_duration_seconds_count", window.to).await.unwrap() {
+            println!("DBG now {} {} {}", s.label("server_port"), s.label("httptrace_idle_outcome"), s.value);
+        }
+        for s in prometheus.query_at("httptrace_connection_idle_duration_seconds_count", window.from).await.unwrap() {
+            println!("DBG before {} {} {}", s.label("server_port"), s.label("httptrace_idle_outcome"), s.value);
+        }
+        println!("DBG {:?}", interval.grown.0.iter().filter(|((m, _), _)| *m == "idle").collect::<Vec<_>>());
+        for a in &interval.run.attempts {
+            println!(
+                "DBG {}",
+                serde_json::json!([
+                    a["url"],
+                    a["start_unix_nanos"],
+                    a["duration_us"],
+                    a["connection"]["id"],
+                    a["connection"]["idle_us"],
+                    a["connection"]["reused"],
+                    a["events"]
+                ])
+            );
+        }
+    }
     assert!(wrong.is_empty(), "{:?}: {}\n{}", interval.run.shape, wrong.join("\n"), interval.run.counts);
     asked
 }
@@ -171,7 +194,7 @@ fn counted(title: &str, number: usize, interval: &Interval<'_>) -> Option<Expect
     let joined = |labels: &[String]| labels.join(" ");
     Some(match title {
         "Reuse ratio" => share(["acquired"; 2], &|labels| labels[1] == "true"),
-        "Reuse ratio, last collection" => {
+        "Reuse ratio at the last collection" => {
             let doors = ["h1", "h2"].map(|door| (demo.address(door), run.reused(door) / run.requests(door)));
             Expected::Values(doors.into())
         }
@@ -350,8 +373,10 @@ impl Series {
         self.add("idle", [host, "closed"], idle_ends);
         for end in ENDS {
             let reason = close_reason(door, end);
-            self.add("closed", [host, reason], run.ended(door, end, "connections"));
-            self.add("heads", [host, reason], run.ended(door, end, "heads"));
+            let connections = run.ended(door, end, "connections");
+            self.add("closed", [host, reason], connections);
+            // A connection without a head is one all the same: its series is there, at zero.
+            self.add_even_zero("heads", [host, reason], run.ended(door, end, "heads"), connections > 0.0);
         }
     }
 
@@ -374,7 +399,15 @@ impl Series {
         }
     }
 
+    /// Nothing makes no series.
     fn add<const N: usize>(&mut self, metric: &'static str, labels: [&str; N], value: f64) {
+        self.add_even_zero(metric, labels, value, value > 0.0);
+    }
+
+    fn add_even_zero<const N: usize>(&mut self, metric: &'static str, labels: [&str; N], value: f64, there: bool) {
+        if !there {
+            return;
+        }
         *self.0.entry((metric, labels.map(str::to_owned).to_vec())).or_default() += value;
     }
 
@@ -382,7 +415,7 @@ impl Series {
     /// zero; one that was not there yet begins where it is.
     fn step(&mut self, next: Self) -> Self {
         let mut grown = Self::default();
-        for (series, value) in next.0.into_iter().filter(|(_, value)| *value > 0.0) {
+        for (series, value) in next.0 {
             let step = match self.0.get(&series) {
                 Some(before) if value >= *before => value - before,
                 Some(_) => value,
@@ -406,6 +439,7 @@ impl Series {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "scrapes have the wall's time")]
 /// Waits for a scrape that began after this moment, and says when it was.
 async fn scraped(prometheus: &Prometheus) -> f64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs_f64();
