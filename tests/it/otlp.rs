@@ -25,6 +25,8 @@ use crate::support::{
     origin::{Origin, Refusing},
 };
 
+mod application;
+mod environment;
 mod problems;
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
