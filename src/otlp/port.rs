@@ -98,17 +98,33 @@ impl AsyncRead for Listening {
     }
 }
 
+impl Listening {
+    /// A port that takes one protocol often answers another with a few bytes and a reset, and then writing fails before
+    /// anybody reads. They are still there.
+    fn written<T>(self: Pin<&mut Self>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let this = self.project();
+        if matches!(result, Poll::Ready(Err(_))) && *this.listens {
+            let mut last = [0; ENOUGH];
+            let count = this.stream.try_read(&mut last).unwrap_or(0);
+            *this.listens = this.heard.add(&last[..count]);
+        }
+        result
+    }
+}
+
 impl AsyncWrite for Listening {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write(cx, buf)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = self.as_mut().project().stream.poll_write(cx, buf);
+        self.written(result)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write_vectored(cx, bufs)
+        let result = self.as_mut().project().stream.poll_write_vectored(cx, bufs);
+        self.written(result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -119,7 +135,8 @@ impl AsyncWrite for Listening {
         self.project().stream.poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.project().stream.poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = self.as_mut().project().stream.poll_shutdown(cx);
+        self.written(result)
     }
 }

@@ -128,7 +128,9 @@ impl Failure {
             | Kind::CertificateInvalid => Problem::Certificate,
             _ if asks_for_certificate(error) => Problem::ClientCertificate,
             Kind::TlsClosed | Kind::TlsProtocolError => Problem::HasNoTls,
-            Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed | Kind::Http2GoAway => Problem::Closed,
+            Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed | Kind::Http2GoAway | Kind::Other => {
+                Problem::Closed
+            }
             _ if error.phase() == Phase::Tls => Problem::HasNoTls,
             _ if error.is_connect() => Problem::Unreachable,
             _ => Problem::NotACollector,

@@ -30,6 +30,10 @@ use crate::support::{
     origin::{Origin, Refusing},
 };
 
+mod application;
+mod environment;
+mod problems;
+
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::HttpProtobuf];
 
 fn collector(protocol: Protocol) -> Collector {
