@@ -16,7 +16,7 @@ use opentelemetry_sdk::{error::OTelSdkError, metrics::SdkMeterProvider, trace::S
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::{delivery::Delivery, env::Settings, pipeline::Pipeline};
+use super::{delivery::Delivery, env::Settings, pipeline::Pipeline, problem::Failure};
 use crate::clock;
 
 /// Keeps telemetry going. Its [`shutdown`](Self::shutdown), or its drop, flushes and ends it.
@@ -29,7 +29,7 @@ pub struct Guard {
 }
 
 /// What became of the telemetry, as known at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
     /// Spans that a collector took.
@@ -40,6 +40,8 @@ pub struct Shutdown {
     pub metrics_delivered: bool,
     /// Whether the deadline came before all was done.
     pub timed_out: bool,
+    /// Why exports failed while telemetry was running: a line per kind, with the endpoint and the likely fix.
+    pub problems: Vec<String>,
 }
 
 impl Shutdown {
@@ -52,15 +54,15 @@ impl Shutdown {
 
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out } = *self;
+        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out, problems } = self;
         write!(f, "{exported_spans} spans exported, {dropped_spans} dropped")?;
-        if !metrics_delivered {
+        if !*metrics_delivered {
             f.write_str(", metrics not delivered")?;
         }
-        if timed_out {
+        if *timed_out {
             f.write_str(", given up at the deadline")?;
         }
-        Ok(())
+        problems.iter().try_for_each(|problem| write!(f, "; {problem}"))
     }
 }
 
@@ -90,18 +92,49 @@ impl Guard {
     /// Spans lost so far: those whose export failed, and, after the end, all that no collector took.
     #[must_use]
     pub fn dropped_spans(&self) -> u64 {
-        let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.map_or_else(|| self.of_spans(Delivery::failed), |ended| ended.dropped_spans)
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.as_ref().map_or_else(|| self.of_spans(Delivery::failed), |ended| ended.dropped_spans)
     }
 
-    /// A layer that exports the application's own `tracing` spans.
+    /// A layer that exports the application's own `tracing` spans, of every level.
     ///
-    /// What the exporters and the HTTP stack below them say is left out: it would be exported, and so be said again.
+    /// What the exporters and the HTTP stack below them say is left out, whatever `RUST_LOG` says: it would be exported,
+    /// and so be said again, for ever. That is the layer's own filter, so other layers (a log) still see all of it. For
+    /// fewer levels, filter once more:
+    ///
+    /// ```no_run
+    /// use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+    ///
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let telemetry = httptrace::otlp::init()?;
+    /// let log = tracing_subscriber::fmt::layer().with_filter(EnvFilter::from_default_env());
+    /// let spans = telemetry.layer().with_filter(LevelFilter::INFO);
+    /// tracing_subscriber::registry().with(spans).with(log).init();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// An application with a layer of its own takes the tracer from here and needs that filter too. Suppressing telemetry
+    /// while exporting does not do: `h2` begins spans without a parent.
+    ///
+    /// ```no_run
+    /// use opentelemetry::trace::TracerProvider;
+    /// use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+    ///
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let telemetry = httptrace::otlp::init()?;
+    /// let tracer = telemetry.tracer_provider().tracer("shop");
+    /// let quiet = "trace,h2=off,hyper=off,hyper_util=off,tonic=off,tower=off,reqwest=off,rustls=off,tokio=off,\
+    ///     tokio_util=off,mio=off,httptrace=off,opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,\
+    ///     opentelemetry-http=off";
+    /// let spans = tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::try_new(quiet)?);
+    /// tracing_subscriber::registry().with(spans).init();
+    /// # Ok(()) }
+    /// ```
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        self.pipeline.exports("spans").then(|| {
+        self.pipeline.spans.then(|| {
             let tracer = self.pipeline.tracer_provider.tracer("tracing");
             let own = filter_fn(|metadata| !is_plumbing(metadata.target()));
             tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own)
@@ -115,7 +148,7 @@ impl Guard {
     /// needed for it. A second call returns what the first one did.
     pub fn shutdown(&self) -> Shutdown {
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        *ended.get_or_insert_with(|| self.end())
+        ended.get_or_insert_with(|| self.end()).clone()
     }
 
     fn end(&self) -> Shutdown {
@@ -125,19 +158,24 @@ impl Guard {
         let (tracers, meters) = (self.pipeline.tracer_provider.clone(), self.pipeline.meter_provider.clone());
         let left = self.deadline;
         let ends = [
-            ending("spans", deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
-            ending("metrics", deliveries, deadline, move || meters.shutdown_with_timeout(left)),
+            ending("spans", self.pipeline.spans, deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
+            ending("metrics", self.pipeline.metrics, deliveries, deadline, move || meters.shutdown_with_timeout(left)),
         ];
         let done = ends.map(|end| {
             let left = deadline.saturating_duration_since(clock::now());
             end.recv_timeout(left).unwrap_or(false)
         });
+        if done.contains(&false) {
+            let late = deliveries.iter().filter(|delivery| !delivery.settled(deadline));
+            late.for_each(|delivery| delivery.complain(&Failure::silence(self.deadline)));
+        }
         let metrics = deliveries.iter().filter(|delivery| delivery.signal() == "metrics");
         Shutdown {
             exported_spans: self.of_spans(Delivery::delivered),
             dropped_spans: self.of_spans(Delivery::missing),
             metrics_delivered: done[1] && metrics.into_iter().all(|delivery| delivery.last() != Some(false)),
             timed_out: !done.into_iter().all(|done| done),
+            problems: self.pipeline.complaints.lines(),
         }
     }
 
@@ -150,16 +188,17 @@ impl Guard {
 /// Ends one signal on a thread of its own. Says `true` when it is done in time; it may be left behind.
 fn ending(
     signal: &'static str,
+    on: bool,
     deliveries: &[Arc<Delivery>],
     deadline: Instant,
     shutdown: impl FnOnce() -> Result<(), OTelSdkError> + Send + 'static,
 ) -> mpsc::Receiver<bool> {
     let (done, ended) = mpsc::channel();
-    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
-    if deliveries.is_empty() {
+    if !on {
         let _ = done.send(true);
         return ended;
     }
+    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
     // If there is no thread to be had, the receiver says so at once.
     let _ = thread::Builder::new().name(format!("httptrace-{signal}")).spawn(move || {
         // Its own word is worth little (see above); and the metrics' has a limit of 5 s, whatever is asked for.
@@ -170,8 +209,8 @@ fn ending(
     ended
 }
 
-/// Targets of the libraries that carry requests and telemetry, this one included.
-const PLUMBING: [&str; 11] = [
+/// Targets of the libraries that carry requests and telemetry, this one included. OpenTelemetry's are its packages' names.
+const PLUMBING: [&str; 15] = [
     "h2",
     "hyper",
     "hyper_util",
@@ -179,10 +218,14 @@ const PLUMBING: [&str; 11] = [
     "tower",
     "reqwest",
     "rustls",
+    "tokio",
+    "tokio_util",
+    "mio",
     "httptrace",
     "opentelemetry",
     "opentelemetry_sdk",
-    "opentelemetry_otlp",
+    "opentelemetry-otlp",
+    "opentelemetry-http",
 ];
 
 fn is_plumbing(target: &str) -> bool {
@@ -201,5 +244,28 @@ impl fmt::Debug for Guard {
             .field("deliveries", &self.pipeline.deliveries)
             .field("own_thread", &self.pipeline.runtime.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stack_below_is_plumbing_and_what_sounds_like_it_is_not() {
+        for target in ["h2", "h2::client", "hyper::proto::h1", "opentelemetry-otlp", "tokio::task", "httptrace"] {
+            assert!(is_plumbing(target), "{target}");
+        }
+        for target in ["shop", "tower_http::trace", "h2o", "my_hyper", "sqlx::query", "hyperion::h2"] {
+            assert!(!is_plumbing(target), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_directives_for_a_layer_of_ones_own_silence_all_of_it() {
+        let doc: String = include_str!("guard.rs").lines().filter(|line| line.contains("///")).collect();
+        for target in PLUMBING {
+            assert!(doc.contains(&format!("{target}=off")), "{target}");
+        }
     }
 }

@@ -13,8 +13,22 @@ use crate::{
     waterfalls::hello,
 };
 
+/// What a run of the command came to.
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
 /// Runs the command with its telemetry to this Jaeger; its exit code and what it said.
 pub(crate) async fn run(jaeger: &Jaeger, protocol: Protocol, args: &[&str]) -> (i32, String) {
+    let endpoint = jaeger.otlp(protocol);
+    let run = run_to(&[("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint)], protocol, args).await;
+    (run.code, run.stderr)
+}
+
+/// Runs the command with its telemetry to wherever these variables say.
+pub(crate) async fn run_to(endpoint: &[(&str, &str)], protocol: Protocol, args: &[&str]) -> Run {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_httptrace"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("OTEL_") || name.starts_with("TRACE")) {
         command.env_remove(name);
@@ -22,8 +36,9 @@ pub(crate) async fn run(jaeger: &Jaeger, protocol: Protocol, args: &[&str]) -> (
     let carried = if protocol == Protocol::Grpc { "grpc" } else { "http/protobuf" };
     command
         .args(args)
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", jaeger.otlp(protocol))
+        .envs(endpoint.iter().copied())
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", carried)
+        .env("OTEL_EXPORTER_OTLP_TIMEOUT", "4000")
         .env("OTEL_SERVICE_NAME", SERVICE)
         // It exports while it sends: what carries the export could show up among what is exported.
         .env("OTEL_BSP_SCHEDULE_DELAY", "5")
@@ -32,7 +47,9 @@ pub(crate) async fn run(jaeger: &Jaeger, protocol: Protocol, args: &[&str]) -> (
         .kill_on_drop(true);
     let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await;
     let output = output.expect("an end within a minute").expect("the command starts");
-    (output.status.code().expect("an exit code"), String::from_utf8_lossy(&output.stderr).into_owned())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let code = output.status.code().expect("an exit code");
+    Run { code, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }
 
 pub(crate) const SERVICE: &str = "the-command";

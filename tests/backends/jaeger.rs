@@ -119,6 +119,11 @@ impl Jaeger {
         format!("http://127.0.0.1:{port}")
     }
 
+    /// Where people look at it.
+    pub(crate) fn ui(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.query)
+    }
+
     /// Where Prometheus finds the metrics: `host:port`.
     pub(crate) fn scrape_target(&self) -> String {
         format!("127.0.0.1:{}", self.ports.prometheus)

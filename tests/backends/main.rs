@@ -23,6 +23,7 @@ mod dashboard;
 mod demo;
 mod failing;
 mod jaeger;
+mod misdirected;
 mod outages;
 mod panels;
 mod process;

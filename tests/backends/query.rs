@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
@@ -24,13 +24,23 @@ pub(crate) async fn get(url: &str, parameters: &[(&str, &str)]) -> Result<Value,
 
 /// The text of a GET, whatever its status is.
 pub(crate) async fn get_text(url: &str, parameters: &[(&str, &str)]) -> Result<(StatusCode, String), String> {
+    get_as("*/*", url, parameters).await
+}
+
+/// The same in a form of one's choice.
+pub(crate) async fn get_as(
+    accept: &str,
+    url: &str,
+    parameters: &[(&str, &str)],
+) -> Result<(StatusCode, String), String> {
     let query: Vec<String> = parameters
         .iter()
         .map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC)))
         .collect();
     let client: Client<HttpConnector, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let asked = async {
-        let response = client.get(format!("{url}?{}", query.join("&")).parse().unwrap()).await?;
+        let request = Request::get(format!("{url}?{}", query.join("&"))).header("accept", accept);
+        let response = client.request(request.body(Empty::new())?).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, String::from_utf8_lossy(&body).into_owned()))

@@ -15,6 +15,7 @@ use crate::{
     command,
     jaeger::Jaeger,
     prometheus::{Prometheus, Sample},
+    query,
     scene::{PROTOCOLS, SERVICE, Scene},
     support::{client::Traced, origin::Origin, within},
 };
@@ -166,4 +167,23 @@ async fn what_a_run_of_the_command_counted_is_what_the_origins_counted() {
             }
         }
     }
+}
+
+/// Newer versions of Prometheus take any UTF-8 in names. The one in docker-compose.yml is newer than Debian's.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs jaeger: .ci/run full"]
+async fn names_are_the_same_for_a_prometheus_that_takes_dots() {
+    let (jaeger, origin) = (Jaeger::start().await, Server::new("127.0.0.1"));
+    let url = origin.origin.url("/1").to_string();
+    assert_eq!(command::run(&jaeger, PROTOCOLS[0], &[&url]).await, (0, String::new()));
+    let exposed = format!("http://{}/metrics", jaeger.scrape_target());
+    let names = async |accept| {
+        let (status, text) = query::get_as(accept, &exposed, &[]).await.expect("metrics");
+        assert_eq!(status, 200);
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).map(str::to_owned).collect::<BTreeSet<_>>()
+    };
+    let old = names("text/plain;version=0.0.4").await;
+    assert!(old.contains("httptrace_connection_acquisitions_total counter"), "{old:?}");
+    assert!(old.contains("httptrace_connection_reuse_ratio gauge"), "{old:?}");
+    assert_eq!(names("text/plain;version=1.0.0;escaping=allow-utf-8").await, old);
 }

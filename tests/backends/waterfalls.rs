@@ -276,7 +276,8 @@ application
     response-read
 ";
 
-#[tokio::test(flavor = "multi_thread")]
+// On one thread: who has said that it asks for a connection has been told to wait when the test goes on.
+#[tokio::test]
 #[ignore = "needs jaeger: .ci/run full"]
 async fn a_dial_that_went_on_is_a_background_dial_that_its_user_links_to() {
     for protocol in PROTOCOLS {

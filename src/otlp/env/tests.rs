@@ -1,16 +1,19 @@
 //! What each variable means, and what is said of a bad one.
 
 use super::*;
-use crate::otlp::builder;
+use crate::otlp::{
+    Protocol, builder,
+    env::{resource::instance_id, target::DEFAULT_TIMEOUT},
+};
 
 fn read(code: Builder, variables: &[(&str, &str)]) -> Settings {
     let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    Settings::read(code, &find)
+    Settings::read(code, &find).expect("settings")
 }
 
-fn endpoints(settings: &Settings) -> Vec<&str> {
+fn endpoints(settings: &Settings) -> Vec<String> {
     let targets = settings.collectors.iter().flat_map(|collector| [&collector.traces, &collector.metrics]);
-    targets.flatten().map(|target| target.endpoint.as_str()).collect()
+    targets.flatten().map(|target| target.endpoint.to_string()).collect()
 }
 
 fn attribute(settings: &Settings, key: &str) -> String {
@@ -50,15 +53,15 @@ fn what_code_says_wins_but_for_the_service_name() {
     ];
     let code = || builder().endpoint("http://code:2").protocol(Protocol::Grpc).service_name("coded");
     let settings = read(code(), &variables);
-    assert_eq!(endpoints(&settings), ["http://code:2"; 2]);
+    assert_eq!(endpoints(&settings), ["http://code:2/"; 2]);
     assert_eq!(settings.shutdown, Duration::from_millis(250));
     assert_eq!(attribute(&settings, "service.name"), "named");
     assert_eq!(attribute(&settings, "team"), "a b");
     assert_eq!(attribute(&settings, "service.instance.id"), "7");
     let both = read(code().and_environment(), &variables);
     let env = ["http://env:1/v1/traces", "http://env:1/v1/metrics"];
-    assert_eq!(endpoints(&both), [["http://code:2"; 2], env].concat());
-    assert_eq!(endpoints(&read(code().and_environment(), &[])), ["http://code:2"; 2]);
+    assert_eq!(endpoints(&both), [["http://code:2/"; 2], env].concat());
+    assert_eq!(endpoints(&read(code().and_environment(), &[])), ["http://code:2/"; 2]);
     assert_eq!(attribute(&read(code(), &[]), "service.name"), "coded");
 }
 
@@ -74,10 +77,11 @@ fn a_bad_value_is_said_and_its_default_used() {
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_TRACES_SAMPLER", "xray"),
-        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_METRICS_EXPORTER", "otlp"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
         ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+        ("OTEL_CONFIG_FILE", "otel.yaml"),
     ];
     let settings = read(builder(), &bad);
     let all = settings.warnings.join("\n");

@@ -52,7 +52,12 @@ impl Origin {
 
     /// With TLS and this list for ALPN, the most wanted first.
     pub(crate) fn tls_with_alpn(alpn: &[&str]) -> OriginBuilder {
-        OriginBuilder { identity: Some(Identity::new(alpn)), ..Self::plain() }
+        Self::tls_as(Identity::new(alpn))
+    }
+
+    /// With TLS, as this server.
+    pub(crate) fn tls_as(identity: Identity) -> OriginBuilder {
+        OriginBuilder { identity: Some(identity), ..Self::plain() }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
