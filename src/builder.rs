@@ -131,7 +131,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Where metrics go. Default: the global provider as it is at `build()`; one that is set later is not seen.
+    /// Where metrics go. Default: the global provider as it is at `build()`; one that is set later is not seen. Which
+    /// metrics there are: [`views::metrics`](crate::views::metrics).
     pub fn meter_provider(mut self, provider: &dyn MeterProvider) -> Self {
         self.metrics = Some(Metrics::new(provider));
         self

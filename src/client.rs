@@ -79,6 +79,8 @@ pub(crate) struct Inner {
 impl Client {
     /// A client with the default settings, which reports to the global OpenTelemetry providers if there are any.
     ///
+    /// They are taken now: a provider that is set later, by `otlp::init()` or otherwise, is not seen by this client.
+    ///
     /// Never fails and loads no files: if the platform's roots can't be used, the first `https` request says so.
     #[must_use]
     pub fn new() -> Self {

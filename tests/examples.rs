@@ -11,6 +11,8 @@ use std::{
 #[allow(dead_code, reason = "the kit is shared with the other test binaries")]
 mod support;
 
+use opentelemetry_proto::tonic::trace::v1::Span;
+
 use self::support::collector::Collector;
 
 fn example(name: &str) -> Command {
@@ -117,6 +119,80 @@ fn tracing_sends_the_trace_of_its_log_line() {
     let out = output("tracing");
     let id = out.split("trace_id=").nth(1).and_then(|rest| rest.get(..32)).expect("an id in the log line");
     assert!(out.contains(&format!("traceparent: 00-{id}-")), "{out}");
+}
+
+/// The names from a span up to the root.
+fn lineage<'a>(spans: &'a [Span], of: &'a Span) -> Vec<&'a str> {
+    let parent = |span: &Span| spans.iter().find(|other| other.span_id == span.parent_span_id);
+    std::iter::successors(Some(of), |span| parent(span)).map(|span| span.name.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_exports_one_trace_and_nothing_of_the_exporting_even_at_trace_level() {
+    for (collector, protocol) in [(Collector::http(), "http/protobuf"), (Collector::grpc(), "grpc")] {
+        let mut command = example("service");
+        // As many exports as there can be: each would be traced if it were not kept out.
+        let settings = [("RUST_LOG", "trace"), ("OTEL_BSP_SCHEDULE_DELAY", "1"), ("OTEL_METRIC_EXPORT_INTERVAL", "1")];
+        command.envs(settings).env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+        command.env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        let output = tokio::task::spawn_blocking(move || run(command)).await.expect("it ends");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{protocol}: {err}");
+        let told = out.lines().find_map(|line| line.strip_prefix("telemetry: ")).expect("a line beside the log's");
+        let exported =
+            told.strip_suffix(" spans exported, 0 dropped").and_then(|count| count.parse().ok()).expect(told);
+        let spans = collector.spans(exported).await;
+        assert_eq!(spans.len(), exported, "{protocol}: nothing beside what was ended");
+        assert!(collector.received().exports > 2, "{protocol}: several exports");
+        assert!(spans.iter().all(|span| span.trace_id == spans[0].trace_id), "{protocol}: one order, one trace");
+
+        // The two questions at once may get their answers over one connection or two, whoever dialled.
+        let setup = ["get-connection", "connect", "background-dial"];
+        let lineages = spans.iter().map(|span| lineage(&spans, span));
+        let (setup, lines): (Vec<_>, Vec<_>) = lineages.partition(|line| setup.contains(&line[0]));
+        let dials = setup.iter().filter(|line| line[0] == "connect").count();
+        assert!((2..=3).contains(&dials), "{protocol}: one to the shop, the others to the warehouse: {setup:?}");
+        assert!(setup.contains(&vec!["connect", "get-connection", "GET", "customer"]), "{protocol}: {setup:?}");
+        let mut told: Vec<_> = lines.iter().map(|line| line.join(" < ")).collect();
+        told.sort();
+        assert_eq!(told, service_spans(), "{protocol}");
+    }
+}
+
+/// The spans of the service but for those of setting connections up, each with those above it.
+fn service_spans() -> Vec<String> {
+    let order = "order < GET /order < GET < customer";
+    let mut spans = vec!["customer".to_owned(), "GET /order < GET < customer".to_owned(), order.to_owned()];
+    let questions = ["price", "stock", "reserve"].map(|function| format!("{function} < {order}"));
+    spans.extend(questions.iter().cloned());
+    for caller in ["customer"].into_iter().chain(questions.iter().map(String::as_str)) {
+        spans.push(format!("GET < {caller}"));
+        let phases = ["request-write", "response-wait", "response-read"];
+        spans.extend(phases.map(|phase| format!("{phase} < GET < {caller}")));
+    }
+    spans.sort();
+    spans
+}
+
+#[test]
+fn service_logs_every_line_with_the_id_of_its_trace() {
+    let out = output("service");
+    let lines: Vec<_> = out.lines().collect();
+    let id = |line: &str| line.split("trace_id=").nth(1).and_then(|rest| rest.get(..32)).map(str::to_owned);
+    let (log, rest) = lines.split_at(3);
+    for (line, (function, said)) in log.iter().zip([
+        ("customer", "would like some tea"),
+        ("order{item=\"tea\"}", "can be had stock=3"),
+        ("reserve{item=\"tea\"}", "reserved told=\"until noon\""),
+    ]) {
+        assert!(line.contains(function) && line.ends_with(said), "{line}");
+        assert_eq!(id(line), id(lines[0]), "{out}");
+    }
+    assert!(id(lines[0]).is_some_and(|id| id != "0".repeat(32)), "{out}");
+    assert_eq!(rest[0], "the bill: 1 tea: 2.40");
+    // Nobody listens there, and the program is none the worse for it.
+    let told = lines[lines.len() - 1];
+    assert!(told.starts_with("telemetry: 0 spans exported, ") && told.ends_with("metrics not delivered"), "{told}");
 }
 
 #[test]

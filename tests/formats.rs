@@ -294,20 +294,109 @@ fn a_retry_is_an_entry_of_its_own() {
 
 #[test]
 fn secrets_are_in_no_format() {
-    for format in ["hooks", "har"] {
-        let origin = Origin::start(&[OK, MOVED]);
-        let url = format!("http://user:hidden@127.0.0.1:{}/?sig=hidden&shown=1", origin.port);
-        let secret = ["Cookie: id=hidden", "Proxy-Authorization: hidden", "Referer: http://a/?Signature=hidden"];
-        let args: Vec<&str> =
-            secret.iter().flat_map(|field| ["-H", field]).chain(["-n", "2", "-d", "hidden", &url]).collect();
-        let ran = run(format, &args);
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
-        assert!(!ran.stdout.contains("hidden"), "{}", ran.stdout);
-        for shown in ["shown=1", "REDACTED", "cookie", "authorization"] {
-            assert!(ran.stdout.contains(shown), "{shown}: {}", ran.stdout);
+    const BACK: &str =
+        "HTTP/1.1 302 Found\r\nContent-Length: 0\r\nLocation: /next?sig=hidden&n=2#access_token=hidden\r\n\r\n";
+    const DENIED: &str = "HTTP/1.1 401 No\r\nContent-Length: 6\r\nWWW-Authenticate: Basic realm=hidden\r\n\
+         X-Auth-Token: hidden\r\nRefresh: 0; url=http://u:hidden@a/?sig=hidden\r\n\r\nhidden";
+    for format in ["hooks", "har", "json", "waterfall"] {
+        let origin = Origin::start(&[OK, MOVED, BACK, DENIED, CLOSE]);
+        let port = origin.port;
+        let fields = [
+            ["-H", "Cookie: id=hidden"],
+            ["-H", "Proxy-Authorization: hidden"],
+            ["-H", "X-Api-Key: hidden"],
+            ["-H", "Referer: http://u:hidden@a/?Signature=hidden#hidden"],
+        ]
+        .concat();
+        let keys = "sig=hidden&X-Amz-Signature=hidden&X-Amz-Security-Token=hidden&X-Goog-Signature=hidden";
+        let url = |rest: &str| format!("http://user:hidden@127.0.0.1:{port}/{rest}");
+        let urls = [url(&format!("?shown=1&{keys}")), url("moved"), url("back")];
+        let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+        let ran_whole = run(format, &[&fields[..], &["-d", "hidden"], &urls].concat());
+        assert_eq!(ran_whole.code, 0, "{}", ran_whole.stderr);
+        // A refusal, a connection that breaks off, and one that is never had.
+        let origin = Origin::start(&[DENIED, CLOSE]);
+        let denied = format!("http://user:hidden@127.0.0.1:{}/?sig=hidden", origin.port);
+        let dead = dead().replace("http://", "http://user:hidden@");
+        let ran_failing = run(format, &[&fields[..], &["-d", "hidden", &denied, &denied, &dead]].concat());
+        assert_eq!(ran_failing.code, 52, "{}", ran_failing.stderr);
+        for ran in [&ran_whole, &ran_failing] {
+            for out in [&ran.stdout, &ran.stderr] {
+                // As it was planted, and as Basic carries it.
+                assert!(!out.contains("hidden") && !out.contains("dXNlcjpoaWRkZW4="), "{format}: {out}");
+            }
+        }
+        for shown in ["shown=1", "REDACTED:REDACTED@", "sig=REDACTED"] {
+            assert!(ran_whole.stdout.contains(shown), "{format}: {shown}: {}", ran_whole.stdout);
         }
         if format == "har" {
-            assert_eq!(entries(&ran)[1]["response"]["redirectURL"], "http://REDACTED:REDACTED@a/?sig=REDACTED&n=1");
+            let redirects: Vec<_> =
+                entries(&ran_whole).iter().map(|entry| entry["response"]["redirectURL"].clone()).collect();
+            assert_eq!(redirects, ["", "http://REDACTED:REDACTED@a/?sig=REDACTED&n=1", "/next?sig=REDACTED&n=2"]);
+            let first = &entries(&ran_whole)[0]["request"]["queryString"][1];
+            assert_eq!(*first, json!({"name": "sig", "value": "REDACTED"}));
+            assert_eq!(entries(&ran_failing)[0]["response"]["status"], 401);
+        }
+    }
+}
+
+/// Runs of every kind, as archives.
+fn archives() -> Vec<(&'static str, Ran)> {
+    let plain = Origin::start(&[OK, MOVED, OK, CLOSE]);
+    let (tls, cut) = (Origin::tls(&[OK, OK]), Origin::start(&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"]));
+    let (mute, h2) = (Origin::start(&[HANG]), Origin::start(&[HANG]));
+    let secure = format!("https://localhost:{}/a%20b?x=1&y&=z", tls.port);
+    vec![
+        ("reuse, a redirect, a retry", run("har", &["-n", "4", "-d", "body", &plain.url("/?a=b=c&d")])),
+        ("a handshake", run("har", &["-k", "-n", "2", &secure])),
+        ("no trust", run("har", &[&secure])),
+        ("no connection", run("har", &[&dead()])),
+        ("no such host", run("har", &["http://missing.invalid/"])),
+        ("an IPv6 host", run("har", &["http://[::1]:1/"])),
+        ("no answer", run("har", &["-m", "0.2", &mute.url("/")])),
+        ("no answer on HTTP/2", run("har", &["-m", "0.2", "--http2-prior-knowledge", &h2.url("/")])),
+        ("half a body", run("har", &["-m", "0.2", &cut.url("/")])),
+    ]
+}
+
+#[test]
+fn what_did_not_happen_is_told_as_minus_one_and_the_parts_are_the_whole() {
+    for (which, ran) in archives() {
+        // Fields, types, signs and sums.
+        let entries = entries(&ran);
+        assert!(!entries.is_empty(), "{which}");
+        for entry in entries {
+            let part = |name: &str| entry["timings"][name].as_f64().unwrap();
+            if entry.get("serverIPAddress").is_none() {
+                let exchange = ["send", "wait", "receive"].map(part);
+                assert_eq!((exchange, entry["response"]["status"].as_u64()), ([0.0; 3], Some(0)), "{which}: {entry:#}");
+            }
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs node and har-validator, which carries the published schema: `.ci/run full` installs them"]
+fn archives_are_valid_by_the_published_schema() {
+    const CHECK: &str = "const {har} = require('har-validator');
+        const text = require('fs').readFileSync(0, 'utf8');
+        har(JSON.parse(text)).catch(({errors}) => { console.error(JSON.stringify(errors, null, 1)); process.exit(1) })";
+    let check = |archive: &str| {
+        let mut node = Command::new("node");
+        // Where Debian puts its packages.
+        node.args(["-e", CHECK]).env("NODE_PATH", "/usr/share/nodejs").stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut node = node.spawn().expect("node");
+        node.stdin.take().unwrap().write_all(archive.as_bytes()).unwrap();
+        let output = node.wait_with_output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (which, ran) in archives() {
+        let (valid, said) = check(&ran.stdout);
+        assert!(valid, "{which}: {said}\n{}", ran.stdout);
+        // The validator does look: each of these may not be missing.
+        for needed in ["redirectURL", "startedDateTime", "receive", "mimeType"] {
+            let (valid, said) = check(&ran.stdout.replace(&format!("\"{needed}\""), "\"_other\""));
+            assert!(!valid && said.contains(needed), "{which}: without {needed}: {said}");
         }
     }
 }

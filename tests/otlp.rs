@@ -12,6 +12,7 @@ use httptrace::{
     Client,
     otlp::{self, Protocol},
 };
+use opentelemetry_proto::tonic::metrics::v1::{metric, number_data_point};
 use tracing::Instrument;
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -20,6 +21,8 @@ use self::support::{collector::Collector, origin::Origin};
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_are_children_of_tracing_spans_and_exports_are_not_traced() {
     let collector = Collector::grpc();
+    // Built too early: it took the global providers that there were then, which are none.
+    let early = Client::new();
     let guard = otlp::builder().endpoint(collector.endpoint()).protocol(Protocol::Grpc).init().expect("telemetry");
     tracing_subscriber::registry().with(guard.layer()).init();
     let origin = Origin::plain().serve(async |request: Request<_>| {
@@ -35,7 +38,10 @@ async fn requests_are_children_of_tracing_spans_and_exports_are_not_traced() {
     };
     let seen = sent.instrument(work.clone()).await;
     drop(work);
-    drop(client);
+    let response = early.get(origin.url("/")).await.expect("a response");
+    let seen_early = response.into_body().collect().await.expect("a body").to_bytes();
+    assert_eq!(seen_early, "", "it has no span, so no trace to go on with");
+    drop((client, early));
     // Each flush is an export, and each export would be traced if it were not kept out.
     for _ in 0..3 {
         let provider = guard.tracer_provider().clone();
@@ -56,4 +62,13 @@ async fn requests_are_children_of_tracing_spans_and_exports_are_not_traced() {
     let own = ["work", "GET", "get-connection", "connect", "request-write", "response-wait", "response-read"];
     assert_eq!(spans.len(), own.len());
     own.iter().for_each(|name| assert!(!named(name).trace_id.is_empty()));
+    let Some(metric::Data::Sum(sum)) = collector.metric("httptrace.connection.acquisitions").await.data else {
+        panic!("a counter")
+    };
+    let values = sum.data_points.iter().map(|point| point.value);
+    assert_eq!(
+        values.collect::<Vec<_>>(),
+        [Some(number_data_point::Value::AsInt(1))],
+        "the early client's is not seen"
+    );
 }

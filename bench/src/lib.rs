@@ -1,32 +1,35 @@
-//! What one request costs: the parts shared by the bench's two binaries.
+//! What one request costs: the parts shared by the bench's binaries.
 //!
-//! Sequential `GET`s over one HTTP/1.1 keep-alive connection on loopback, on a current-thread runtime. The origin is
-//! another process (the same binary, started as `serve`), so nothing it does is counted. A [`Row`] is one way of
-//! sending the request; the binaries differ only in what they count around the measured requests.
+//! A [`Row`] is one way of sending a request, a [`Workload`] says over which protocol and in which manner. All rows send
+//! `GET`s to the same origin, another process on loopback, from a current-thread runtime, and read the whole body. The
+//! binaries differ only in what they count around the measured requests.
 
-mod exporter;
 mod origin;
 mod rows;
+mod workload;
 
 use std::{error::Error, future::Future};
 
+use futures_util::{StreamExt, stream};
+use http::Uri;
 use tokio::runtime::{Builder, Runtime};
 
 pub use self::{
     origin::{Origin, serve},
     rows::Row,
+    workload::{Load, Protocol, Workload},
 };
 
 /// Any error; the bench only ever prints it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Requests sent before anything is counted: the connection is open and every lazy static is filled.
+/// Requests sent before anything is counted: the connections are open and every lazy static is filled.
 const WARM_UP: usize = 50;
 
 /// What a row is asked to do again and again.
 pub(crate) trait Fetch {
-    /// Sends one request and reads the whole response body.
-    fn fetch(&self) -> impl Future<Output = Result<(), BoxError>>;
+    /// Sends one request and reads the whole response body. Returns its length.
+    fn fetch(&self) -> impl Future<Output = Result<usize, BoxError>>;
 }
 
 /// What a binary counts around the measured requests.
@@ -35,40 +38,50 @@ pub trait Meter {
     fn meter(&mut self, region: impl FnOnce());
 }
 
-/// One row, ready to run.
+/// One workload against one origin, ready to run.
 pub struct Bench {
     runtime: Runtime,
-    requests: usize,
+    workload: Workload,
+    origin: Origin,
 }
 
 impl Bench {
-    /// Prepares `requests` measured requests.
+    /// Starts the origin and prepares the runtime.
     ///
     /// # Errors
     ///
-    /// When the runtime cannot be started.
-    pub fn new(requests: usize) -> Result<Self, BoxError> {
-        Ok(Self { runtime: Builder::new_current_thread().enable_all().build()?, requests })
+    /// When either cannot be started.
+    pub fn new(workload: Workload) -> Result<Self, BoxError> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        Ok(Self { runtime, workload, origin: Origin::start()? })
     }
 
-    /// Runs a row against the origin: warm-up uncounted, then the measured requests inside `meter`.
+    /// Runs a row: warm-up uncounted, then the measured requests inside `meter`.
     ///
     /// # Errors
     ///
     /// When a request fails, or when the row did not do what its name says.
-    pub fn run(&self, row: Row, origin: &Origin, meter: &mut impl Meter) -> Result<(), BoxError> {
-        rows::run(self, row, origin, meter)
+    pub fn run(&self, row: Row, meter: &mut impl Meter) -> Result<(), BoxError> {
+        rows::run(self, row, meter)
     }
 
     pub(crate) fn drive(&self, client: &impl Fetch, meter: &mut impl Meter) -> Result<(), BoxError> {
-        self.warm_up(client)?;
+        self.runtime.block_on(repeat(client, self.workload, WARM_UP))?;
         let mut result = Ok(());
-        meter.meter(|| result = httptrace_bench_measured(&self.runtime, client, self.requests));
+        meter.meter(|| result = httptrace_bench_measured(&self.runtime, client, self.workload));
         result
     }
 
-    fn warm_up(&self, client: &impl Fetch) -> Result<(), BoxError> {
-        self.runtime.block_on(repeat(client, WARM_UP))
+    pub(crate) fn uri(&self) -> Result<Uri, BoxError> {
+        Ok(self.origin.url(self.workload).parse()?)
+    }
+
+    pub(crate) fn workload(&self) -> Workload {
+        self.workload
+    }
+
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     pub(crate) fn runtime(&self) -> &Runtime {
@@ -78,13 +91,27 @@ impl Bench {
 
 /// The region that callgrind collects: `bench/run` names this very function in `--toggle-collect`.
 #[inline(never)]
-fn httptrace_bench_measured(runtime: &Runtime, client: &impl Fetch, requests: usize) -> Result<(), BoxError> {
-    runtime.block_on(repeat(client, requests))
+fn httptrace_bench_measured(runtime: &Runtime, client: &impl Fetch, workload: Workload) -> Result<(), BoxError> {
+    runtime.block_on(repeat(client, workload, workload.requests))
 }
 
-async fn repeat(client: &impl Fetch, requests: usize) -> Result<(), BoxError> {
+async fn repeat(client: &impl Fetch, workload: Workload, requests: usize) -> Result<(), BoxError> {
+    let expected = workload.body_bytes();
+    let once = || async {
+        match client.fetch().await? {
+            received if received == expected => Ok(()),
+            received => Err(BoxError::from(format!("{received} bytes instead of {expected}"))),
+        }
+    };
+    if workload.load == Load::Concurrent {
+        let mut all = stream::iter(0..requests).map(|_| once()).buffer_unordered(workload::CONCURRENCY);
+        while let Some(result) = all.next().await {
+            result?;
+        }
+        return Ok(());
+    }
     for _ in 0..requests {
-        client.fetch().await?;
+        once().await?;
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Attempt {
             let info = Arc::new(RequestInfo {
                 method: head.method.clone(),
                 url: redact::url(&head.uri),
-                host: key.host().into(),
+                host: lower_case(key.host()),
                 port: key.port,
                 scheme: key.scheme(),
                 attempt,
@@ -113,5 +113,13 @@ pub(super) struct Waits(Vec<Arc<dyn Report>>);
 impl Drop for Waits {
     fn drop(&mut self) {
         self.0.iter().for_each(|report| report.waited());
+    }
+}
+
+/// A host as records name it: one server has one name, however the URL spells it.
+fn lower_case(host: &str) -> Arc<str> {
+    match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => host.to_ascii_lowercase().into(),
+        false => host.into(),
     }
 }

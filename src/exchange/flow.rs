@@ -4,7 +4,7 @@
 //! whose moments are wanted are accounted for.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,7 @@ pub(super) struct Flow {
     connection: i64,
     /// What a stream begins with.
     initial: i64,
-    streams: HashMap<u32, Account>,
+    streams: BTreeMap<u32, Account>,
 }
 
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ const INITIAL: i64 = 65_535;
 
 impl Default for Flow {
     fn default() -> Self {
-        Self { connection: INITIAL, initial: INITIAL, streams: HashMap::new() }
+        Self { connection: INITIAL, initial: INITIAL, streams: BTreeMap::new() }
     }
 }
 

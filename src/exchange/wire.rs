@@ -6,7 +6,7 @@
 //! it ([`Streams::opened`], [`Wire::answered`]): then all detail per stream is given up on that connection.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -45,7 +45,8 @@ struct Streams {
     next: u32,
     /// The last stream whose HEADERS were seen to go.
     opened: u32,
-    open: HashMap<u32, Stream>,
+    /// By number. Looked up with every frame, and mostly a few: cheaper than hashing.
+    open: BTreeMap<u32, Stream>,
     /// Pings that are not answered yet.
     pings: Vec<([u8; 8], Instant)>,
     flow: Flow,
@@ -67,7 +68,7 @@ impl Wire {
             Protocol::Http2 => OnWire::Http2(Box::new(Streams {
                 next: 1,
                 opened: 0,
-                open: HashMap::new(),
+                open: BTreeMap::new(),
                 pings: Vec::new(),
                 flow: Flow::default(),
                 record: Http2Record::default(),
@@ -201,7 +202,9 @@ impl Wire {
     pub(super) fn gone(&self) {
         let exchanges: Vec<_> = match &mut *self.lock() {
             OnWire::Http1(current) => current.take().into_iter().collect(),
-            OnWire::Http2(streams) => streams.open.drain().map(|(_, stream)| stream.exchange).collect(),
+            OnWire::Http2(streams) => {
+                std::mem::take(&mut streams.open).into_values().map(|stream| stream.exchange).collect()
+            }
         };
         for exchange in exchanges {
             exchange.connection_gone();
@@ -239,7 +242,7 @@ impl Wire {
             streams.record.disagreed = true;
             std::mem::take(&mut streams.open)
         });
-        for stream in lost.into_iter().flat_map(HashMap::into_values) {
+        for stream in lost.into_iter().flat_map(BTreeMap::into_values) {
             stream.exchange.lose_detail();
         }
     }

@@ -112,9 +112,40 @@ impl Guard {
         }
     }
 
-    /// A layer that exports the application's own `tracing` spans.
+    /// A layer that exports the application's own `tracing` spans, of every level.
     ///
-    /// What the exporters and the HTTP stack below them say is left out: it would be exported, and so be said again.
+    /// What the exporters and the HTTP stack below them say is left out, whatever `RUST_LOG` says: it would be exported,
+    /// and so be said again, for ever. That is the layer's own filter, so other layers (a log) still see all of it. For
+    /// fewer levels, filter once more:
+    ///
+    /// ```no_run
+    /// use tracing_subscriber::{EnvFilter, Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
+    ///
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let telemetry = httptrace::otlp::init()?;
+    /// let log = tracing_subscriber::fmt::layer().with_filter(EnvFilter::from_default_env());
+    /// let spans = telemetry.layer().with_filter(LevelFilter::INFO);
+    /// tracing_subscriber::registry().with(spans).with(log).init();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// An application with a layer of its own takes the tracer from here and needs that filter too. Suppressing telemetry
+    /// while exporting does not do: `h2` begins spans without a parent.
+    ///
+    /// ```no_run
+    /// use opentelemetry::trace::TracerProvider;
+    /// use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+    ///
+    /// # fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// let telemetry = httptrace::otlp::init()?;
+    /// let tracer = telemetry.tracer_provider().tracer("shop");
+    /// let quiet = "trace,h2=off,hyper=off,hyper_util=off,tonic=off,tower=off,reqwest=off,rustls=off,tokio=off,\
+    ///     tokio_util=off,mio=off,httptrace=off,opentelemetry=off,opentelemetry_sdk=off,opentelemetry-otlp=off,\
+    ///     opentelemetry-http=off";
+    /// let spans = tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::try_new(quiet)?);
+    /// tracing_subscriber::registry().with(spans).init();
+    /// # Ok(()) }
+    /// ```
     pub fn layer<S>(&self) -> impl Layer<S> + Send + Sync + use<S>
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
@@ -235,8 +266,8 @@ fn ending(
     ended
 }
 
-/// Targets of the libraries that carry requests and telemetry, this one included.
-const PLUMBING: [&str; 11] = [
+/// Targets of the libraries that carry requests and telemetry, this one included. OpenTelemetry's are its packages' names.
+const PLUMBING: [&str; 15] = [
     "h2",
     "hyper",
     "hyper_util",
@@ -244,10 +275,14 @@ const PLUMBING: [&str; 11] = [
     "tower",
     "reqwest",
     "rustls",
+    "tokio",
+    "tokio_util",
+    "mio",
     "httptrace",
     "opentelemetry",
     "opentelemetry_sdk",
-    "opentelemetry_otlp",
+    "opentelemetry-otlp",
+    "opentelemetry-http",
 ];
 
 fn is_plumbing(target: &str) -> bool {
@@ -269,5 +304,28 @@ impl fmt::Debug for Guard {
             .field("deliveries", &self.0.pipeline.deliveries)
             .field("own_thread", &self.0.pipeline.runtime.is_some())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stack_below_is_plumbing_and_what_sounds_like_it_is_not() {
+        for target in ["h2", "h2::client", "hyper::proto::h1", "opentelemetry-otlp", "tokio::task", "httptrace"] {
+            assert!(is_plumbing(target), "{target}");
+        }
+        for target in ["shop", "tower_http::trace", "h2o", "my_hyper", "sqlx::query", "hyperion::h2"] {
+            assert!(!is_plumbing(target), "{target}");
+        }
+    }
+
+    #[test]
+    fn the_directives_for_a_layer_of_ones_own_silence_all_of_it() {
+        let doc: String = include_str!("guard.rs").lines().filter(|line| line.contains("///")).collect();
+        for target in PLUMBING {
+            assert!(doc.contains(&format!("{target}=off")), "{target}");
+        }
     }
 }

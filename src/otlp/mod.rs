@@ -9,8 +9,12 @@
 //! # Ok(()) }
 //! ```
 //!
+//! Clients come after `init()`: each takes the global providers when it is built, and does not see those that are set
+//! later.
+//!
 //! [`init`] reads the environment, [`builder`] takes what code wants to say. Both return a [`Guard`], which flushes when
-//! it is told to or dropped. Exporting runs on threads of its own, never on the application's runtime, and never traces
+//! it is told to or dropped. Its [`layer`](Guard::layer) exports the application's own `tracing` spans, among which those
+//! of requests nest. Exporting runs on threads of its own, never on the application's runtime, and never traces
 //! itself. A malformed value is warned of and its default used: telemetry must not keep a program from starting.
 //!
 //! # The environment
@@ -78,7 +82,7 @@ pub use self::{
 };
 use crate::error::BoxError;
 
-/// Sets telemetry up as the environment says.
+/// Sets telemetry up as the environment says. A client that was built before does not report to it.
 ///
 /// # Errors
 ///

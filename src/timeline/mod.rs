@@ -358,6 +358,11 @@ pub trait Report: Send + Sync {
     /// Its wait is over, whichever way. Called once for each [`waiting`](Self::waiting).
     fn waited(&self) {}
 
+    /// It has a connection, for which it waited so long; not at all if one was at hand.
+    fn got_connection(&self, used: &ConnectionUse, waited: Duration) {
+        let _ = (used, waited);
+    }
+
     /// A dial that this attempt began has ended, whatever became of the attempt. Called once for each dial.
     fn dialed(&self, dial: &DialRecord) {
         let _ = dial;

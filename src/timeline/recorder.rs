@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::*;
@@ -213,24 +213,32 @@ impl ClientTrace for Recorder {
     }
 
     fn got_conn(&self, info: &GotConnInfo<'_>) {
+        let used = ConnectionUse {
+            info: Arc::clone(info.connection),
+            outcome: info.outcome,
+            idle_time: info.idle_time,
+            age: info.age,
+            request_number: info.request_number,
+        };
+        let mut waited = Duration::ZERO;
         self.record("got_conn", Some(info.at), |live| {
             let timeline = &mut live.timeline;
             match (&mut timeline.wait, info.wait) {
-                (Some(wait), Some(cause)) => (wait.end, wait.cause) = (Some(info.at), Some(cause)),
+                (Some(wait), Some(cause)) => {
+                    (wait.end, wait.cause) = (Some(info.at), Some(cause));
+                    waited = info.at.saturating_duration_since(wait.start);
+                }
                 // One was at hand: there was no wait.
                 (wait, _) => *wait = None,
             }
             if info.outcome != ConnOutcome::New {
                 timeline.setup.clear();
             }
-            timeline.connection = Some(ConnectionUse {
-                info: Arc::clone(info.connection),
-                outcome: info.outcome,
-                idle_time: info.idle_time,
-                age: info.age,
-                request_number: info.request_number,
-            });
+            timeline.connection = Some(used.clone());
         });
+        for report in &self.reports {
+            report.got_connection(&used, waited);
+        }
     }
 
     fn get_conn_failed(&self, info: &GetConnFailedInfo<'_>) {

@@ -10,7 +10,7 @@
 //! | `httptrace.request.pending` | up-down, {request} | How many wait for a connection? A sign of limits that are too small | S |
 //! | `httptrace.request.queue.duration` | histogram, s | How long do they wait for one? Their own dial included, zero waits and failed ones too | S |
 //! | `httptrace.connection.acquisitions` | counter, {acquisition} | Are connections reused? Each one had, or failed to be had | S, `httptrace.connection.reused` or `error.type` |
-//! | `httptrace.connection.reuse_ratio` | gauge, 1 | The same at a glance: reused among those had, since the last collection by any reader | S |
+//! | `httptrace.connection.reuse_ratio` | gauge, 1 | Are they reused now? The same at a glance: reused among those had, since the last collection by any reader | S |
 //! | `httptrace.connection.idle.duration` | histogram, s | Is the idle timeout right? Each idle time, and how it ended | S, `httptrace.idle.outcome`: `reused`, `expired` (idle timeout or lifetime), `closed` |
 //! | `httptrace.connection.requests` | histogram, {request} | What did a connection bring? Requests that got a response's head, told at its close | S, `httptrace.connection.close_reason` |
 //! | `http.client.connection.duration` | histogram, s | How long do connections live? From ready for use to closed | S, `network.protocol.version` |
@@ -20,12 +20,26 @@
 //! | `httptrace.tls.handshake.duration` | histogram, s | Are handshakes slow, or not resumed? | S, `error.type`, `tls.protocol.version`, `tls.resumed` |
 //!
 //! S: `server.address`, `server.port`. A: S, `http.request.method`, `http.response.status_code`,
-//! `network.protocol.version`, `error.type`; what is not known is absent. No path, id or peer address is an attribute.
+//! `network.protocol.version`, `error.type`; what is not known is absent.
+//!
+//! Label sets are bounded: no path, id or peer address is an attribute, hosts are in lower case, and a method that is not
+//! one of the known is `_OTHER`. Of the metrics that go up and down and of the ratio, 500 servers have series of their own
+//! at a time; more are told together, as `otel.metric.overflow`. In histograms and counters the SDK does the same
+//! beyond 2000 series.
 //!
 //! All are on; drop some with the SDK's views. Steps of a dial are counted once, by the dial's own record, also where its
-//! request went on without it. A connection and a dial belong to the provider of the request that began them.
+//! request went on without it. A connection and a dial belong to the provider of the request that began them. What a
+//! request waited for and got is counted when it gets it, all else of a request at its end.
 //!
-//! A provider is asked for its meter when the client is built: one that is set as the global provider later is not seen.
+//! # Set the provider first
+//!
+//! The global provider is asked for its meter when the client is built. **One that is set later is not seen** by that
+//! client, neither here nor for spans: OpenTelemetry tells nobody of a new one, and to ask for every request would cost
+//! those who have none. So `otlp::init()` (or `global::set_meter_provider`) comes before `Client::new()`, also where the
+//! client is a `static`: let it be a `LazyLock` that is first used after.
+//!
+//! # For whoever changes this
+//!
 //! Attributes are sorted by their keys: the SDK finds a series by them, and sorts what is not. A meter that records
 //! nothing is known by its size, and costs nothing.
 
@@ -60,7 +74,9 @@ use super::{
 use crate::{
     clock::TimeAnchor,
     connection::ConnectionInfo,
-    timeline::{ConnectionReport, DialRecord, Report, Reporter, RequestInfo, SetupDetail, Timeline},
+    timeline::{
+        ConnectionReport, ConnectionUse, DialRecord, Report, Reporter, RequestInfo, SetupDetail, Timeline, Wait,
+    },
 };
 
 /// Makes metrics of attempts.
@@ -130,24 +146,14 @@ impl Attempt {
         before.into_iter().flatten().chain(self.server.labels.iter().cloned()).collect()
     }
 
-    fn acquired(&self, timeline: &Timeline) {
-        let Instruments { acquisitions, idle, queue, .. } = &*self.instruments;
-        let [address, port] = &self.server.labels;
-        if let Some(used) = &timeline.connection {
-            self.server.acquired(used.reused());
-            let reused = KeyValue::new(CONNECTION_REUSED, used.reused());
-            acquisitions.add(1, &[reused, address.clone(), port.clone()]);
-            if let Some(time) = used.idle_time {
-                let outcome = KeyValue::new(IDLE_OUTCOME, "reused");
-                idle.record(time.as_secs_f64(), &[outcome, address.clone(), port.clone()]);
-            }
-        } else if let Some(error) = timeline.wait.as_ref().and_then(|wait| wait.error.as_ref()) {
-            acquisitions.add(1, &self.labels([Some(KeyValue::new(ERROR_TYPE, error.error_type()))]));
+    /// No connection was had.
+    fn not_acquired(&self, wait: &Wait) {
+        if let Some(error) = &wait.error {
+            let labels = self.labels([Some(KeyValue::new(ERROR_TYPE, error.error_type()))]);
+            self.instruments.acquisitions.add(1, &labels);
         }
-        let waited = timeline.wait.as_ref().map_or(Duration::ZERO, |wait| {
-            wait.end.map_or(Duration::ZERO, |end| end.saturating_duration_since(wait.start))
-        });
-        queue.record(waited.as_secs_f64(), &self.server.labels);
+        let waited = wait.end.map_or(Duration::ZERO, |end| end.saturating_duration_since(wait.start));
+        self.instruments.queue.record(waited.as_secs_f64(), &self.server.labels);
     }
 
     /// Duration, first byte and sizes have one set of labels, which is made once.
@@ -214,7 +220,7 @@ impl Report for Attempt {
             let error = step.error.as_ref().map(|error| KeyValue::new(ERROR_TYPE, error.error_type()));
             match &step.detail {
                 SetupDetail::Dns { host, .. } => {
-                    let name = KeyValue::new(DNS_QUESTION_NAME, host.clone());
+                    let name = KeyValue::new(DNS_QUESTION_NAME, host.to_ascii_lowercase());
                     self.instruments.dns.record(took, &[Some(name), error].into_iter().flatten().collect::<Vec<_>>());
                 }
                 SetupDetail::Connect { peer, .. } => {
@@ -240,9 +246,24 @@ impl Report for Attempt {
         Some(Arc::new(Connection::opened(instruments, server, Arc::clone(connection))))
     }
 
+    fn got_connection(&self, used: &ConnectionUse, waited: Duration) {
+        let Instruments { acquisitions, idle, queue, .. } = &*self.instruments;
+        let [address, port] = &self.server.labels;
+        self.server.acquired(used.reused());
+        let reused = KeyValue::new(CONNECTION_REUSED, used.reused());
+        acquisitions.add(1, &[reused, address.clone(), port.clone()]);
+        if let Some(time) = used.idle_time {
+            let outcome = KeyValue::new(IDLE_OUTCOME, "reused");
+            idle.record(time.as_secs_f64(), &[outcome, address.clone(), port.clone()]);
+        }
+        queue.record(waited.as_secs_f64(), &self.server.labels);
+    }
+
     fn finished(&self, timeline: &Timeline) {
         self.end();
-        self.acquired(timeline);
+        if let (None, Some(wait)) = (&timeline.connection, &timeline.wait) {
+            self.not_acquired(wait);
+        }
         self.took(timeline);
     }
 }

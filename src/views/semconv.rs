@@ -163,6 +163,8 @@ names! {
     CONNECTION_CLOSE_REASON = "httptrace.connection.close_reason";
     /// How an idle time ended: `reused`, `expired`, `closed`.
     IDLE_OUTCOME = "httptrace.idle.outcome";
+    /// The SDK's label of the series that stands for all beyond its limit.
+    OVERFLOW = "otel.metric.overflow";
 }
 
 /// The conventions' bucket edges for what a request waits for, in seconds.

@@ -1,7 +1,11 @@
 //! Telemetry over real OTLP: what arrives, and how long the end takes when nothing can arrive.
 
 use std::{
-    sync::mpsc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -18,6 +22,7 @@ use opentelemetry::{
     metrics::MeterProvider,
     trace::{Span, Tracer, TracerProvider},
 };
+use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt};
 
 use crate::support::{
     PATIENCE,
@@ -224,4 +229,39 @@ fn a_signal_that_is_left_out_makes_nothing() {
     assert!(!guard.tracer_provider().tracer("tests").start("work").span_context().is_valid());
     let (ended, _) = end(guard);
     assert!(ended.is_complete());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layer_leaves_the_plumbing_out_and_can_be_filtered_once_more() {
+    let collector = Collector::http();
+    let guard = builder(collector.endpoint(), Protocol::HttpProtobuf).init().expect("telemetry");
+    let subscriber = tracing_subscriber::registry().with(guard.layer().with_filter(LevelFilter::INFO));
+    tracing::subscriber::with_default(subscriber, || {
+        tracing::info_span!("kept").in_scope(|| tracing::warn_span!("kept, too").in_scope(|| {}));
+        tracing::debug_span!("below the level").in_scope(|| {});
+        tracing::info_span!(target: "h2::client", "plumbing").in_scope(|| {});
+    });
+    let (ended, _) = tokio::task::spawn_blocking(|| end(guard)).await.expect("an end");
+    assert!(ended.is_complete(), "{ended}");
+    let names: Vec<_> = collector.spans(2).await.into_iter().map(|span| span.name).collect();
+    assert_eq!(names, ["kept, too", "kept"]);
+}
+
+#[test]
+fn a_layer_that_exports_nothing_hides_nothing_from_the_others() {
+    struct Lines(Arc<AtomicUsize>);
+    impl<S: tracing::Subscriber> Layer<S> for Lines {
+        fn on_event(&self, _: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let guard = builder("http://127.0.0.1:9".to_owned(), Protocol::HttpProtobuf).traces(false).metrics(false).init();
+    let (guard, lines) = (guard.expect("telemetry"), Arc::new(AtomicUsize::new(0)));
+    let registry = tracing_subscriber::registry;
+    let log = || Lines(Arc::clone(&lines));
+    tracing::subscriber::with_default(registry().with(guard.layer()).with(log()), || tracing::info!("seen"));
+    let filtered = guard.layer().with_filter(LevelFilter::INFO);
+    tracing::subscriber::with_default(registry().with(filtered).with(log()), || tracing::debug!("seen"));
+    tracing::subscriber::with_default(registry().with(log()).with(guard.layer()), || tracing::info!("seen"));
+    assert_eq!(lines.load(Ordering::Relaxed), 3);
 }

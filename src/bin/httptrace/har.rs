@@ -2,6 +2,9 @@
 //!
 //! In: the record and the hooks of each attempt, and the header of each request's response. Out: one JSON document. Each
 //! attempt is an entry. Times are milliseconds; a step that did not happen is -1. Bodies and cookies are not stored.
+//!
+//! Written as JSON, and held against the published schema by the tests: the types of the `har` crate have no room for
+//! fields of one's own (`_error`, `_phases`), and leave out what the schema wants where it is unknown.
 
 use std::{collections::HashMap, time::Instant};
 

@@ -78,10 +78,19 @@ fn check_framing(name: &HeaderName, value: &HeaderValue, body: Option<usize>) ->
 }
 
 /// Fields whose values are credentials, or bear them.
-const SECRET: [&str; 6] =
-    ["authorization", "proxy-authorization", "cookie", "set-cookie", "www-authenticate", "proxy-authenticate"];
-/// Fields whose values are URLs or parts of them.
-const URLS: [&str; 4] = [":path", "location", "content-location", "referer"];
+const SECRET: [&str; 9] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "www-authenticate",
+    "proxy-authenticate",
+    "x-api-key",
+    "x-auth-token",
+    "x-amz-security-token",
+];
+/// Fields whose values are URLs or parts of them, or end with one.
+const URLS: [&str; 5] = [":path", "location", "content-location", "referer", "refresh"];
 
 /// What of a field's value may be shown. `name` is in lower case, as everywhere in `http`.
 pub(crate) fn shown(name: &str, value: &[u8]) -> String {
@@ -92,15 +101,18 @@ pub(crate) fn shown(name: &str, value: &[u8]) -> String {
     if URLS.contains(&name) { shown_url(&value) } else { value.into_owned() }
 }
 
-/// A URL or a relative reference, as `url.full` would be.
+/// A URL or a relative reference, as `url.full` would be: without a fragment, in which a token may be handed back.
 fn shown_url(text: &str) -> String {
+    let text = text.split('#').next().unwrap_or_default();
     match text.parse::<Uri>() {
         Ok(uri) if uri.scheme().is_some() => redact::url(&uri),
         _ => {
             let (text, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
             // `//user:password@host`, and what is no URL at all, may have credentials too.
             let text = match text.rsplit_once('@') {
-                Some((before, host)) if before.contains("//") => format!("//REDACTED:REDACTED@{host}"),
+                Some((before, host)) if before.contains("//") || !before.contains('/') => {
+                    format!("//REDACTED:REDACTED@{host}")
+                }
                 _ => text.to_owned(),
             };
             query.map_or(text.clone(), |query| format!("{text}?{}", redact::query(query)))
@@ -125,6 +137,13 @@ mod tests {
             (":path", "/a?sig=abc&x=1", "/a?sig=REDACTED&x=1"),
             ("location", "https://u:p@a/?sig=abc", "https://REDACTED:REDACTED@a/?sig=REDACTED"),
             ("location", "//u:p@a/b", "//REDACTED:REDACTED@a/b"),
+            ("location", "http:u:p@a/b", "//REDACTED:REDACTED@a/b"),
+            ("location", "/users/@me?a=1", "/users/@me?a=1"),
+            ("location", "/back?state=1#access_token=abc", "/back?state=1"),
+            ("location", "https://a/b#access_token=abc", "https://a/b"),
+            ("refresh", "0; url=https://u:p@a/b?sig=abc", "//REDACTED:REDACTED@a/b?sig=REDACTED"),
+            ("refresh", "5", "5"),
+            ("x-api-key", "abc", "REDACTED"),
             ("location", "b", "b"),
         ] {
             assert_eq!(shown(name, value.as_bytes()), expected, "{name}");

@@ -36,13 +36,15 @@ impl Instruments {
             let histogram = meter.u64_histogram(name).with_unit(unit).with_description(description);
             histogram.with_boundaries(edges.to_vec()).build()
         };
-        let last_byte = "Duration of HTTP client requests, to the last byte of the body.";
+        // Those of the conventions' metrics are the conventions' own: a Prometheus that gets one name from two programs
+        // takes offence at two descriptions.
         let first_byte = "From the call to the first byte of the final response.";
-        let lived = "Duration of outbound HTTP connections, from ready for use to closed.";
+        let lived = "The duration of the successfully established outbound HTTP connections.";
+        let lookup = "Measures the time taken to perform a DNS lookup.";
         let waited = "Time that requests waited for a connection, zero waits included.";
         let served = "Requests that a connection served, told when it was closed.";
         Self {
-            duration: seconds(HTTP_CLIENT_REQUEST_DURATION, last_byte, &SECONDS),
+            duration: seconds(HTTP_CLIENT_REQUEST_DURATION, "Duration of HTTP client requests.", &SECONDS),
             first_byte: seconds(REQUEST_TIME_TO_FIRST_BYTE, first_byte, &SECONDS),
             request_size: counts(HTTP_CLIENT_REQUEST_BODY_SIZE, "By", "Size of HTTP client request bodies.", &BYTES),
             response_size: counts(HTTP_CLIENT_RESPONSE_BODY_SIZE, "By", "Size of HTTP client response bodies.", &BYTES),
@@ -50,9 +52,9 @@ impl Instruments {
             acquisitions: meter
                 .u64_counter(CONNECTION_ACQUISITIONS)
                 .with_unit("{acquisition}")
-                .with_description("Connections that requests asked for.")
+                .with_description("Connections that requests got, or failed to get.")
                 .build(),
-            dns: seconds(DNS_LOOKUP_DURATION, "Duration of DNS lookups.", &SECONDS),
+            dns: seconds(DNS_LOOKUP_DURATION, lookup, &SECONDS),
             connect: seconds(CONNECT_DURATION, "Duration of connects, one for each address tried.", &SECONDS),
             tls: seconds(TLS_HANDSHAKE_DURATION, "Duration of TLS handshakes.", &SECONDS),
             connection_duration: seconds(HTTP_CLIENT_CONNECTION_DURATION, lived, &LONG_SECONDS),

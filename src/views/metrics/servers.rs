@@ -5,9 +5,13 @@
 //! for one name the last one wins. So a provider gets one set of callbacks, and all its clients count into the state
 //! behind them. A collection by any reader starts the ratio's next interval: the counter of acquisitions is the truth
 //! that dashboards divide.
+//!
+//! What is kept is bounded: a server that nobody uses is forgotten once every metric has told so, and those beyond the
+//! most share one series, as the SDK's own instruments do it. So sums stay right, whatever a client talks to.
 
 use std::{
     collections::HashMap,
+    ops::Deref,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
@@ -22,9 +26,10 @@ use opentelemetry::{
 use crate::{connection::Protocol, views::semconv::*};
 
 /// All servers that attempts or connections are under way to, or were a collection ago.
-#[derive(Default)]
 pub(super) struct Servers {
     known: Mutex<HashMap<Address, Arc<Server>>>,
+    /// What is going on with all others together.
+    beyond: Arc<Levels>,
 }
 
 /// Host and port.
@@ -34,6 +39,23 @@ type Address = (Arc<str>, u16);
 pub(super) struct Server {
     /// `server.address` and `server.port`.
     pub(super) labels: [KeyValue; 2],
+    levels: Arc<Levels>,
+    /// Callbacks that have seen nobody use it.
+    unused: AtomicU32,
+}
+
+impl Deref for Server {
+    type Target = Levels;
+
+    fn deref(&self) -> &Levels {
+        &self.levels
+    }
+}
+
+/// What is going on with one server, or with all beyond the most.
+pub(super) struct Levels {
+    /// The server's labels, or the one that says it is many.
+    labels: Vec<KeyValue>,
     /// Attempts under way, by method.
     pub(super) active: [Level; METHODS.len()],
     /// Attempts that wait for a connection.
@@ -42,8 +64,6 @@ pub(super) struct Server {
     open: [[Level; 2]; 2],
     /// Acquisitions since the last collection: all in the upper half, reused ones in the lower.
     acquired: AtomicU64,
-    /// Collections that have seen nobody use it.
-    unused: AtomicU32,
 }
 
 /// A count that goes up and down; absent until it first did.
@@ -69,8 +89,13 @@ impl Level {
 /// The states by the address of their provider's meter. The callbacks own the state, and live as long as the provider.
 static PROVIDERS: Mutex<Vec<(usize, Weak<Servers>)>> = Mutex::new(Vec::new());
 
-/// Most servers kept: the SDK keeps as many series. Others are in the histograms and counters.
-const MAX_SERVERS: usize = 2000;
+/// Most servers with series of their own. The SDK takes 2000 series of a metric, and one server has up to four of
+/// `http.client.open_connections`.
+const MAX_SERVERS: usize = 500;
+
+/// Runs of callbacks for which an unused server is still told of: two collections by one reader, or one by each of two.
+const TOLD: u32 = 2 * CALLBACKS;
+const CALLBACKS: u32 = 4;
 
 impl Servers {
     /// The state of the provider whose meter this is; the first time its callbacks are registered.
@@ -84,80 +109,90 @@ impl Servers {
         if let Some(servers) = providers.iter().find(|known| known.0 == address).and_then(|known| known.1.upgrade()) {
             return servers;
         }
-        let servers = Arc::new(Self::default());
+        let beyond = Arc::new(Levels::new(vec![KeyValue::new(OVERFLOW, true)]));
+        let servers = Arc::new(Self { known: Mutex::default(), beyond });
         servers.register(meter);
         providers.push((address, Arc::downgrade(&servers)));
         servers
     }
 
     fn register(self: &Arc<Self>, meter: &Meter) {
-        let levels = |name, unit, description, observe: fn(&Server, &dyn AsyncInstrument<i64>)| {
+        let levels = |name, unit, description, observe: fn(&Levels, &dyn AsyncInstrument<i64>)| {
             let this = Arc::clone(self);
             meter
                 .i64_observable_up_down_counter(name)
                 .with_unit(unit)
                 .with_description(description)
-                .with_callback(move |counter| this.all().iter().for_each(|server| observe(server, counter)))
+                .with_callback(move |counter| this.observed(|levels| observe(levels, counter)))
                 .build();
         };
-        levels(HTTP_CLIENT_ACTIVE_REQUESTS, "{request}", "HTTP client requests under way.", Server::observe_active);
-        let description = "Outbound HTTP connections that are active or idle.";
-        levels(HTTP_CLIENT_OPEN_CONNECTIONS, "{connection}", description, Server::observe_open);
-        levels(REQUEST_PENDING, "{request}", "Requests that wait for a connection.", Server::observe_pending);
+        let description = "Number of active HTTP requests.";
+        levels(HTTP_CLIENT_ACTIVE_REQUESTS, "{request}", description, Levels::observe_active);
+        let description = "Number of outbound HTTP connections that are currently active or idle on the client.";
+        levels(HTTP_CLIENT_OPEN_CONNECTIONS, "{connection}", description, Levels::observe_open);
+        levels(REQUEST_PENDING, "{request}", "Requests that wait for a connection.", Levels::observe_pending);
         let this = Arc::clone(self);
         meter
             .f64_observable_gauge(CONNECTION_REUSE_RATIO)
             .with_unit("1")
             .with_description("Reused connections among those that requests got, since the last collection.")
-            .with_callback(move |gauge| {
-                this.all().iter().for_each(|server| server.observe_ratio(gauge));
-                this.forget();
-            })
+            .with_callback(move |gauge| this.observed(|levels| levels.observe_ratio(gauge)))
             .build();
     }
 
-    /// The state of one server. Beyond the most, one that nothing asks for.
+    /// The state of one server, which it may share with others.
     pub(super) fn get(&self, host: &Arc<str>, port: u16) -> Arc<Server> {
         let mut known = lock(&self.known);
         let key = (Arc::clone(host), port);
         if let Some(server) = known.get(&key) {
+            // It may be over before the next collection, which has yet to tell of it.
+            server.unused.store(0, Ordering::Relaxed);
             return Arc::clone(server);
         }
-        let server = Arc::new(Server::new(host, port));
-        if known.len() < MAX_SERVERS {
-            known.insert(key, Arc::clone(&server));
+        let server = |labels: [KeyValue; 2], levels| Arc::new(Server { labels, levels, unused: AtomicU32::new(0) });
+        let labels = [
+            KeyValue::new(SERVER_ADDRESS, StringValue::from(Arc::clone(host))),
+            KeyValue::new(SERVER_PORT, i64::from(port)),
+        ];
+        if known.len() >= MAX_SERVERS {
+            return server(labels, Arc::clone(&self.beyond));
         }
+        let levels = Arc::new(Levels::new(labels.to_vec()));
+        let server = server(labels, levels);
+        known.insert(key, Arc::clone(&server));
         server
     }
 
-    /// Out of the lock: a reader's code runs with what is observed.
-    fn all(&self) -> Vec<Arc<Server>> {
-        lock(&self.known).values().cloned().collect()
+    /// One callback's run. Out of the lock: a reader's code runs with what is observed.
+    fn observed(&self, observe: impl Fn(&Levels)) {
+        let known: Vec<_> = lock(&self.known).values().cloned().collect();
+        known.iter().for_each(|server| observe(server));
+        observe(&self.beyond);
+        drop(known);
+        self.forget();
     }
 
-    /// Servers that nobody uses go, but not before each metric has told so: callbacks run in any order, so two
-    /// collections are waited for.
+    /// Servers that nobody uses go, but not before each metric has told so. Any metric may have been dropped by a view,
+    /// so it is every callback's task.
     fn forget(&self) {
         lock(&self.known).retain(|_, server| {
             if Arc::strong_count(server) > 1 {
                 server.unused.store(0, Ordering::Relaxed);
                 return true;
             }
-            server.unused.fetch_add(1, Ordering::Relaxed) < 2
+            server.unused.fetch_add(1, Ordering::Relaxed) < TOLD
         });
     }
 }
 
-impl Server {
-    fn new(host: &Arc<str>, port: u16) -> Self {
-        let address = KeyValue::new(SERVER_ADDRESS, StringValue::from(Arc::clone(host)));
+impl Levels {
+    fn new(labels: Vec<KeyValue>) -> Self {
         Self {
-            labels: [address, KeyValue::new(SERVER_PORT, i64::from(port))],
+            labels,
             active: Default::default(),
             pending: Level::default(),
             open: Default::default(),
             acquired: AtomicU64::new(0),
-            unused: AtomicU32::new(0),
         }
     }
 
@@ -174,11 +209,15 @@ impl Server {
         &self.open[protocol][usize::from(in_use)]
     }
 
+    /// The labels, which sort behind these.
+    fn with<const N: usize>(&self, before: [KeyValue; N]) -> Vec<KeyValue> {
+        before.into_iter().chain(self.labels.iter().cloned()).collect()
+    }
+
     fn observe_active(&self, counter: &dyn AsyncInstrument<i64>) {
-        let [address, port] = &self.labels;
         for (method, level) in METHODS.iter().zip(&self.active) {
             if let Some(now) = level.get() {
-                counter.observe(now, &[KeyValue::new(HTTP_REQUEST_METHOD, *method), address.clone(), port.clone()]);
+                counter.observe(now, &self.with([KeyValue::new(HTTP_REQUEST_METHOD, *method)]));
             }
         }
     }
@@ -190,24 +229,28 @@ impl Server {
     }
 
     fn observe_open(&self, counter: &dyn AsyncInstrument<i64>) {
-        let [address, port] = &self.labels;
         for protocol in [Protocol::Http1, Protocol::Http2] {
             for (state, in_use) in [("idle", false), ("active", true)] {
                 if let Some(now) = self.open(protocol, in_use).get() {
                     let state = KeyValue::new(HTTP_CONNECTION_STATE, state);
                     let version = KeyValue::new(NETWORK_PROTOCOL_VERSION, version(protocol));
-                    counter.observe(now, &[state, version, address.clone(), port.clone()]);
+                    counter.observe(now, &self.with([state, version]));
                 }
             }
         }
     }
 
     fn observe_ratio(&self, gauge: &dyn AsyncInstrument<f64>) {
-        let acquired = self.acquired.swap(0, Ordering::Relaxed);
-        let (all, reused) = (acquired >> 32, acquired & u64::from(u32::MAX));
+        let (all, reused) = self.interval();
         if all > 0 {
             gauge.observe(reused as f64 / all as f64, &self.labels);
         }
+    }
+
+    /// Acquisitions since it was last asked: all, and the reused ones.
+    pub(super) fn interval(&self) -> (u64, u64) {
+        let acquired = self.acquired.swap(0, Ordering::Relaxed);
+        (acquired >> 32, acquired & u64::from(u32::MAX))
     }
 }
 

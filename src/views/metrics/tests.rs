@@ -1,7 +1,9 @@
 //! What attempts leave in a meter, read from an in-memory exporter.
 
+use std::thread;
+
 use opentelemetry_sdk::metrics::{
-    InMemoryMetricExporter, PeriodicReader, SdkMeterProvider,
+    Aggregation, InMemoryMetricExporter, Instrument, MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Stream,
     data::{AggregatedMetrics, MetricData},
 };
 
@@ -14,9 +16,15 @@ use crate::{
 };
 
 fn provider() -> (SdkMeterProvider, InMemoryMetricExporter) {
+    provided(|builder| builder)
+}
+
+fn provided(
+    set: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+) -> (SdkMeterProvider, InMemoryMetricExporter) {
     let exporter = InMemoryMetricExporter::default();
-    let provider = SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build()).build();
-    (provider, exporter)
+    let builder = SdkMeterProvider::builder().with_reader(PeriodicReader::builder(exporter.clone()).build());
+    (set(builder).build(), exporter)
 }
 
 fn reused(metrics: &Metrics, status: u16) {
@@ -40,6 +48,9 @@ fn collected(provider: &SdkMeterProvider, exporter: &InMemoryMetricExporter, nam
                     points.extend(gauge.data_points().map(|p| (shown(p.attributes()), p.value())));
                 }
                 AggregatedMetrics::U64(MetricData::Sum(sum)) => {
+                    points.extend(sum.data_points().map(|p| (shown(p.attributes()), p.value() as f64)));
+                }
+                AggregatedMetrics::I64(MetricData::Sum(sum)) => {
                     points.extend(sum.data_points().map(|p| (shown(p.attributes()), p.value() as f64)));
                 }
                 AggregatedMetrics::F64(MetricData::Histogram(histogram)) => {
@@ -157,4 +168,97 @@ fn a_retry_is_counted_as_an_attempt_of_its_own() {
     first.get_conn().got_conn(ConnOutcome::Idle, None, None).completes(200);
     first.again().get_conn().got_conn(ConnOutcome::Idle, None, None).completes(200);
     assert_eq!(collected(&provider, &exporter, CONNECTION_ACQUISITIONS)[0].1, 2.0);
+}
+
+#[test]
+fn an_acquisition_counts_when_it_is_made_and_not_when_its_body_has_ended() {
+    let (provider, exporter) = provider();
+    let metrics = Metrics::new(&provider);
+    let attempt = script::get().send(&[&metrics]);
+    attempt.get_conn().got_conn(ConnOutcome::Idle, None, None);
+    // The ratio first: each collection begins an interval.
+    for name in [CONNECTION_REUSE_RATIO, CONNECTION_ACQUISITIONS] {
+        assert_eq!(collected(&provider, &exporter, name).first().map(|point| point.1), Some(1.0), "{name}");
+    }
+    attempt.completes(200);
+    assert_eq!(collected(&provider, &exporter, CONNECTION_REUSE_RATIO), [], "and once");
+}
+
+#[test]
+fn no_acquisition_is_lost_or_told_twice_between_two_intervals() {
+    const EACH: u64 = 20_000;
+    let (provider, _exporter) = provider();
+    let metrics = Metrics::new(&provider);
+    let server = metrics.0.as_ref().expect("instruments").servers.get(&"example.com".into(), 443);
+    let (mut all, mut reused) = (0, 0);
+    let mut add = |(more, of_them): (u64, u64)| {
+        assert!(of_them <= more, "{of_them} of {more}");
+        (all, reused) = (all + more, reused + of_them);
+    };
+    thread::scope(|scope| {
+        let requests: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| (0..EACH).for_each(|n| server.acquired(n % 4 != 0)))).collect();
+        while !requests.iter().all(thread::ScopedJoinHandle::is_finished) {
+            add(server.interval());
+        }
+    });
+    add(server.interval());
+    assert_eq!((all, reused), (4 * EACH, 3 * EACH));
+}
+
+/// Requests are under way to these hosts.
+fn under_way(metrics: &Metrics, hosts: impl Iterator<Item = u32>) -> Vec<Arc<Server>> {
+    let servers = &metrics.0.as_ref().expect("instruments").servers;
+    let server = |n| {
+        let server = servers.get(&format!("host-{n}.test").into(), 443);
+        server.active[0].add(1);
+        server
+    };
+    hosts.map(server).collect()
+}
+
+fn all_over(servers: Vec<Arc<Server>>) {
+    servers.iter().for_each(|server| server.active[0].add(-1));
+}
+
+#[test]
+fn a_hundred_thousand_hosts_are_counted_and_few_are_kept() {
+    let (provider, exporter) = provider();
+    let metrics = Metrics::new(&provider);
+    let sum = |points: &[(String, f64)]| points.iter().map(|point| point.1).sum::<f64>();
+    let many = under_way(&metrics, 0..1_300);
+    let points = collected(&provider, &exporter, HTTP_CLIENT_ACTIVE_REQUESTS);
+    assert_eq!((points.len(), sum(&points)), (501, 1_300.0), "all are counted, the last of them in one series");
+    let shared: Vec<_> = points.iter().filter(|point| point.0.contains("otel.metric.overflow=true")).collect();
+    assert_eq!((shared.len(), shared[0].1), (1, 800.0));
+    all_over(many);
+    (0..100_000).for_each(|host| all_over(under_way(&metrics, host..host + 1)));
+    let points = collected(&provider, &exporter, HTTP_CLIENT_ACTIVE_REQUESTS);
+    assert_eq!((points.len(), sum(&points)), (501, 0.0));
+}
+
+#[test]
+fn hosts_that_nobody_uses_are_told_to_be_at_zero_and_make_room_for_others() {
+    // Whichever metric is left: the ratio may be dropped by a view.
+    let drop_ratio = |instrument: &Instrument| {
+        let stream = || Stream::builder().with_aggregation(Aggregation::Drop).build().expect("a stream");
+        (instrument.name() == CONNECTION_REUSE_RATIO).then(stream)
+    };
+    for (provider, exporter) in [provider(), provided(|builder| builder.with_view(drop_ratio))] {
+        let metrics = Metrics::new(&provider);
+        let own = |points: Vec<(String, f64)>| points.into_iter().filter(|point| point.0.contains("host-")).count();
+        // More hosts in all than the SDK has series.
+        for round in 0..6 {
+            let hosts = round * 500..(round + 1) * 500;
+            let servers = under_way(&metrics, hosts);
+            assert_eq!(own(collected(&provider, &exporter, HTTP_CLIENT_ACTIVE_REQUESTS)), 500, "round {round}");
+            all_over(servers);
+            let points = collected(&provider, &exporter, HTTP_CLIENT_ACTIVE_REQUESTS);
+            assert!(points.len() == 500 && points.iter().all(|point| point.1 == 0.0), "told once more, and at zero");
+            for _ in 0..3 {
+                collected(&provider, &exporter, HTTP_CLIENT_ACTIVE_REQUESTS);
+            }
+            assert_eq!(own(collected(&provider, &exporter, HTTP_CLIENT_ACTIVE_REQUESTS)), 0, "round {round}");
+        }
+    }
 }

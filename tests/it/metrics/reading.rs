@@ -19,6 +19,7 @@ pub(super) struct Meters {
 pub(super) struct Seen {
     pub(super) kind: &'static str,
     pub(super) unit: String,
+    pub(super) description: String,
     pub(super) bounds: Vec<f64>,
     pub(super) points: Vec<Point>,
 }
@@ -71,7 +72,8 @@ fn read(exporter: &InMemoryMetricExporter) -> Collection {
                 AggregatedMetrics::U64(data) => data_of(data, |value| value as f64),
                 AggregatedMetrics::I64(data) => data_of(data, |value| value as f64),
             };
-            let seen = Seen { kind, unit: metric.unit().to_owned(), bounds, points };
+            let (unit, description) = (metric.unit().to_owned(), metric.description().to_owned());
+            let seen = Seen { kind, unit, description, bounds, points };
             assert!(all.insert(metric.name().to_owned(), seen).is_none(), "{} twice", metric.name());
         }
     }

@@ -82,6 +82,11 @@ async fn every_metric_is_as_the_table_says() {
         .map(|(name, kind, unit, bounds, labels)| (*name, *kind, *unit, *bounds, vec![(*labels).to_owned()]))
         .collect();
     assert_eq!(found, wanted);
+    for (name, seen) in &collection {
+        let convention = DESCRIPTIONS.iter().find(|(known, _)| known == name);
+        assert!(!seen.description.is_empty(), "{name}");
+        assert!(convention.is_none_or(|(_, text)| seen.description == *text), "{name}: {}", seen.description);
+    }
     for point in collection.values().flat_map(|seen| &seen.points) {
         let port = origin.addr().port().to_string();
         for (key, value) in [("server.address", "origin.test"), ("server.port", &port), ("tls.resumed", "false")] {
@@ -131,4 +136,44 @@ async fn each_thing_is_counted_once() {
     assert_eq!(points("httptrace.request.queue.duration")[0].1, 3.0, "zero waits too");
     assert_eq!(points("http.client.request.body.size"), [], "no body, no size");
     assert_eq!(points("http.client.response.body.size")[0].1, 3.0);
+}
+
+/// The conventions' own words for their metrics.
+const DESCRIPTIONS: [(&str, &str); 7] = [
+    ("dns.lookup.duration", "Measures the time taken to perform a DNS lookup."),
+    ("http.client.active_requests", "Number of active HTTP requests."),
+    ("http.client.connection.duration", "The duration of the successfully established outbound HTTP connections."),
+    (
+        "http.client.open_connections",
+        "Number of outbound HTTP connections that are currently active or idle on the client.",
+    ),
+    ("http.client.request.body.size", "Size of HTTP client request bodies."),
+    ("http.client.request.duration", "Duration of HTTP client requests."),
+    ("http.client.response.body.size", "Size of HTTP client response bodies."),
+];
+
+/// The rows of the page of metrics: name, kind and unit, meaning, attributes.
+fn documented() -> Vec<[&'static str; 4]> {
+    let page = include_str!("../../../src/views/metrics.rs");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_end_matches(" |").split(" | ").collect();
+        let [name, kind, meaning, attributes] = cells[..] else { panic!("four cells: {row}") };
+        [name.trim_end_matches('`'), kind, meaning, attributes]
+    })
+    .collect()
+}
+
+#[test]
+fn every_metric_has_a_row_of_documentation_and_every_row_a_metric() {
+    // `every_metric_is_as_the_table_says` holds the table against what is registered.
+    let mut rows: Vec<_> = documented().iter().map(|[name, kind, ..]| (*name, (*kind).to_owned())).collect();
+    rows.sort();
+    let mut table: Vec<_> = TABLE.iter().map(|(name, kind, unit, ..)| (*name, format!("{kind}, {unit}"))).collect();
+    table.sort();
+    assert_eq!(rows, table);
+    for [name, _, meaning, attributes] in documented() {
+        assert!(meaning.contains('?'), "which question does {name} answer? {meaning}");
+        assert!(!attributes.is_empty(), "{name}");
+    }
 }

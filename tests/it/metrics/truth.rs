@@ -4,19 +4,14 @@ use http::{Request, Response};
 use http_body_util::Full;
 use std::sync::Arc;
 
-use super::reading::{Meters, total};
+use super::{
+    levels::levels,
+    reading::{Meters, total},
+};
 use crate::{
     spans::scene::hello,
     support::{PATIENCE, client::Traced, dns::FakeResolver, gate::Gate, origin::Origin, within},
 };
-
-const LEVELS: [&str; 3] = ["http.client.active_requests", "httptrace.request.pending", "http.client.open_connections"];
-
-/// The levels of the metrics that go up and down.
-fn levels(meters: &Meters) -> [f64; 3] {
-    let collection = meters.first();
-    LEVELS.map(|name| total(&collection, name, None))
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_uses_are_the_connections_that_the_origin_served() {
@@ -103,9 +98,55 @@ async fn two_clients_and_two_readers_agree() {
         client.timelines(2).await;
     }
     for collection in meters.collect() {
+        // The first of them ended the interval; the SDK tells the other reader what was observed then.
+        let ratio: Vec<_> = collection["httptrace.connection.reuse_ratio"].points.iter().map(|p| p.sum).collect();
+        assert_eq!(ratio, [0.5], "one host, whoever asked");
+        assert_eq!(total(&collection, "httptrace.connection.acquisitions", None), 4.0, "each reader has the truth");
         assert_eq!(total(&collection, "http.client.request.duration", None), 4.0);
         assert_eq!(total(&collection, "http.client.active_requests", None), 0.0);
         let open = |state| total(&collection, "http.client.open_connections", Some(("http.connection.state", state)));
         assert_eq!((open("idle"), open("active")), (2.0, 0.0), "one of each client");
     }
+}
+
+/// One interval: so many requests at once to each, and what the meters and the origins say of it.
+async fn interval(meters: &Meters, traced: &Traced, origins: &[(&Origin, &str, usize)]) {
+    let used = || origins.iter().map(|(origin, ..)| origin.record().connections_used()).collect::<Vec<_>>();
+    let before = used();
+    let requests: Vec<_> = origins
+        .iter()
+        .flat_map(|(origin, host, requests)| (0..*requests).map(|_| origin.url_at(host, "/")))
+        .map(|url| tokio::spawn(traced.read_later(url)))
+        .collect();
+    for request in requests {
+        within("a response", request).await.expect("no panic").expect("a response");
+    }
+    traced.log.settled().await;
+    let collection = meters.first();
+    for (((origin, host, requests), before), after) in origins.iter().zip(before).zip(used()) {
+        let port = origin.addr().port().to_string();
+        let of_host = |name: &str| {
+            let points = collection[name].points.iter();
+            let mine = |point: &&super::reading::Point| {
+                point.labels["server.address"] == *host && point.labels["server.port"] == port
+            };
+            points.filter(mine).map(|point| point.sum).collect::<Vec<_>>()
+        };
+        let reused = *requests - (after - before);
+        assert_eq!(of_host("httptrace.connection.reuse_ratio"), [reused as f64 / *requests as f64], "{host}");
+        assert_eq!(of_host("httptrace.request.pending"), [0.0], "{host}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reuse_ratio_of_each_of_two_hosts_is_what_its_origin_counted_in_each_interval() {
+    let meters = Meters::new(1);
+    let (one, two) = (Origin::plain().serve(hello), Origin::plain().serve(hello));
+    let resolver = FakeResolver::new().local("one.test").local("two.test");
+    let builder = one.client_builder().resolver(Arc::new(resolver)).max_connections_per_host(4);
+    let traced = Traced::new(builder.meter_provider(&meters.provider));
+    interval(&meters, &traced, &[(&one, "one.test", 100), (&two, "two.test", 10)]).await;
+    interval(&meters, &traced, &[(&one, "one.test", 7), (&two, "two.test", 30)]).await;
+    traced.client.close_idle_connections();
+    interval(&meters, &traced, &[(&one, "one.test", 1), (&two, "two.test", 12)]).await;
 }
