@@ -1,16 +1,21 @@
 //! What each variable means, and what is said of a bad one.
 
+use std::{cell::RefCell, collections::BTreeSet};
+
 use super::*;
-use crate::otlp::builder;
+use crate::otlp::{
+    Protocol, builder,
+    env::{resource::instance_id, target::DEFAULT_TIMEOUT},
+};
 
 fn read(code: Builder, variables: &[(&str, &str)]) -> Settings {
     let find = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-    Settings::read(code, &find)
+    Settings::read(code, &find).expect("settings")
 }
 
-fn endpoints(settings: &Settings) -> Vec<&str> {
+fn endpoints(settings: &Settings) -> Vec<String> {
     let targets = settings.collectors.iter().flat_map(|collector| [&collector.traces, &collector.metrics]);
-    targets.flatten().map(|target| target.endpoint.as_str()).collect()
+    targets.flatten().map(|target| target.endpoint.to_string()).collect()
 }
 
 fn attribute(settings: &Settings, key: &str) -> String {
@@ -50,15 +55,15 @@ fn what_code_says_wins_but_for_the_service_name() {
     ];
     let code = || builder().endpoint("http://code:2").protocol(Protocol::Grpc).service_name("coded");
     let settings = read(code(), &variables);
-    assert_eq!(endpoints(&settings), ["http://code:2"; 2]);
+    assert_eq!(endpoints(&settings), ["http://code:2/"; 2]);
     assert_eq!(settings.shutdown, Duration::from_millis(250));
     assert_eq!(attribute(&settings, "service.name"), "named");
     assert_eq!(attribute(&settings, "team"), "a b");
     assert_eq!(attribute(&settings, "service.instance.id"), "7");
     let both = read(code().and_environment(), &variables);
     let env = ["http://env:1/v1/traces", "http://env:1/v1/metrics"];
-    assert_eq!(endpoints(&both), [["http://code:2"; 2], env].concat());
-    assert_eq!(endpoints(&read(code().and_environment(), &[])), ["http://code:2"; 2]);
+    assert_eq!(endpoints(&both), [["http://code:2/"; 2], env].concat());
+    assert_eq!(endpoints(&read(code().and_environment(), &[])), ["http://code:2/"; 2]);
     assert_eq!(attribute(&read(code(), &[]), "service.name"), "coded");
 }
 
@@ -74,10 +79,11 @@ fn a_bad_value_is_said_and_its_default_used() {
         ("OTEL_METRIC_EXPORT_INTERVAL", "0"),
         ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
         ("OTEL_TRACES_SAMPLER", "xray"),
-        ("OTEL_TRACES_EXPORTER", "console"),
+        ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_METRICS_EXPORTER", "otlp"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
         ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+        ("OTEL_CONFIG_FILE", "otel.yaml"),
     ];
     let settings = read(builder(), &bad);
     let all = settings.warnings.join("\n");
@@ -105,4 +111,29 @@ fn every_process_has_an_instance_id() {
     assert_ne!(one, two);
     assert_eq!((one.len(), one.as_bytes()[14]), (36, b'4'));
     assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+}
+
+/// The variables that a text names.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    words.filter(|word| word.starts_with("OTEL_") && !word.ends_with('_')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_the_documentation_has_what_is_read_and_nothing_else() {
+    let told: String = include_str!("../mod.rs").lines().filter(|line| line.starts_with("//!")).collect();
+    let read = RefCell::new(BTreeSet::new());
+    // Some are read only where another one calls for them.
+    for set in [&[][..], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "host:4317")]] {
+        let find = |name: &str| {
+            read.borrow_mut().insert(name.to_owned());
+            let set = set.iter().chain(&[("OTEL_TRACES_SAMPLER", "traceidratio")]);
+            set.clone().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        let code = if set.is_empty() { builder().endpoint("http://code").and_environment() } else { builder() };
+        Settings::read(code, &find).expect("settings");
+    }
+    let (told, read) = (named(&told), read.into_inner());
+    assert_eq!(told.difference(&read).collect::<Vec<_>>(), Vec::<&String>::new(), "told, but not read");
+    assert_eq!(read.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "read, but not told");
 }
