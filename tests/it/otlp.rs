@@ -31,6 +31,7 @@ use crate::support::{
 };
 
 mod application;
+mod command;
 mod environment;
 mod problems;
 
@@ -188,6 +189,37 @@ async fn a_refusal_loses_its_batch_and_is_counted() {
     let (lost, first, second) = ended.await.expect("an end");
     assert_eq!((lost, first.dropped_spans, first.metrics_delivered), (5, 5, false));
     assert_eq!(first, second, "a second end is told what the first did");
+}
+
+#[tokio::test]
+async fn the_async_end_leaves_the_runtime_free() {
+    for protocol in PROTOCOLS {
+        let collector = collector(protocol);
+        let guard = builder(collector.endpoint(), protocol).init().expect("telemetry");
+        emit(&guard, 3);
+        // On one thread, which serves the collector too: an end that blocked it would wait for itself.
+        let (first, second) = tokio::join!(guard.shutdown_async(), guard.shutdown_async());
+        assert!(first.is_complete() && first.exported_spans == 3, "{protocol:?}: {first}");
+        assert_eq!(first, second);
+        assert_eq!(guard.shutdown(), first);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_not_awaited_any_more_goes_on_and_does_not_hold_up_a_drop() {
+    let collector = Collector::http();
+    collector.answer(Answer::Hang);
+    let guard = builder(collector.endpoint(), Protocol::HttpProtobuf).init().expect("telemetry");
+    emit(&guard, 3);
+    let given_up = {
+        let mut ending = std::pin::pin!(guard.shutdown_async());
+        let hanging = collector.exports(2);
+        tokio::select! { _ = &mut ending => false, () = hanging => true }
+    };
+    assert!(given_up, "the collector hangs");
+    let start = now();
+    drop(guard);
+    assert!(now() - start < Duration::from_secs(5), "a drop waits for nobody else's end");
 }
 
 #[test]

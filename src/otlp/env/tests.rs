@@ -1,5 +1,7 @@
 //! What each variable means, and what is said of a bad one.
 
+use std::{cell::RefCell, collections::BTreeSet};
+
 use super::*;
 use crate::otlp::{
     Protocol, builder,
@@ -109,4 +111,29 @@ fn every_process_has_an_instance_id() {
     assert_ne!(one, two);
     assert_eq!((one.len(), one.as_bytes()[14]), (36, b'4'));
     assert!(matches!(one.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
+}
+
+/// The variables that a text names.
+fn named(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+    words.filter(|word| word.starts_with("OTEL_") && !word.ends_with('_')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_the_documentation_has_what_is_read_and_nothing_else() {
+    let told: String = include_str!("../mod.rs").lines().filter(|line| line.starts_with("//!")).collect();
+    let read = RefCell::new(BTreeSet::new());
+    // Some are read only where another one calls for them.
+    for set in [&[][..], &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_ENDPOINT", "host:4317")]] {
+        let find = |name: &str| {
+            read.borrow_mut().insert(name.to_owned());
+            let set = set.iter().chain(&[("OTEL_TRACES_SAMPLER", "traceidratio")]);
+            set.clone().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+        };
+        let code = if set.is_empty() { builder().endpoint("http://code").and_environment() } else { builder() };
+        Settings::read(code, &find).expect("settings");
+    }
+    let (told, read) = (named(&told), read.into_inner());
+    assert_eq!(told.difference(&read).collect::<Vec<_>>(), Vec::<&String>::new(), "told, but not read");
+    assert_eq!(read.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new(), "read, but not told");
 }

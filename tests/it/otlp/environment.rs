@@ -1,6 +1,6 @@
 //! Each variable of the environment, seen at a real receiver. Each test fails when its variable is not read.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use http::{Request, Response};
 use http_body_util::Full;
@@ -10,7 +10,10 @@ use opentelemetry_proto::tonic::{
     trace::v1::Span,
 };
 
-use super::application::{run, start};
+use super::{
+    application::{run, start},
+    now,
+};
 use crate::support::{
     certificate::Identity,
     collector::{Answer, Collector},
@@ -264,8 +267,9 @@ async fn intervals() {
         ("OTEL_METRICS_EXPORTER", "none"),
     ];
     // It arrives while the application waits: its end did not send it.
-    let application = start(&soon);
+    let (application, began) = (start(&soon), now());
     collector.spans(3).await;
+    assert!(now() - began < Duration::from_secs(4), "by default it would be 5 s");
     application.end().await;
     let soon = [(ENDPOINT, endpoint.as_str()), ("OTEL_METRIC_EXPORT_INTERVAL", "20")];
     let application = start(&soon);
@@ -363,6 +367,10 @@ async fn a_senseless_value_is_one_warning_and_the_default() {
         ("OTEL_TRACES_EXPORTER", "zipkin"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes"),
         ("OTEL_TRACES_SAMPLER", "jaeger_remote"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "10"),
+        ("OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT", "10"),
+        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "base2_exponential_bucket_histogram"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on"),
         ("OTEL_CONFIG_FILE", "otel.yaml"),
     ] {
         let collector = Collector::http();
