@@ -4,11 +4,11 @@
 //!
 //! ```json
 //! {"h1": {"accepted": 3, "handshakes": 3, "failed_handshakes": 0, "received": 0, "sent": 32,
-//!         "answers": {"/slow": {"200": 4}}, "ends": {"idle": {"connections": 3, "requests": 4, "heads": 4}}}}
+//!         "answers": {"/slow": {"200": 4}}, "ends": {"idle": {"connections": 3, "used": 2, "requests": 4, "heads": 4}}}}
 //! ```
 //!
-//! `ends` tells of connections that have ended: who ended them, how many requests they brought, and how many of those got
-//! the head of an answer. `received` and `sent` are bytes of bodies.
+//! `ends` tells of connections that have ended: who ended them, how many were used, how many requests they brought, and how
+//! many of those got the head of an answer. `received` and `sent` are bytes of bodies.
 
 use std::{
     collections::BTreeMap,
@@ -66,6 +66,7 @@ struct Seen {
 #[derive(Default)]
 struct Ended {
     connections: u64,
+    used: u64,
     requests: u64,
     heads: u64,
 }
@@ -131,7 +132,7 @@ impl Seen {
 
 impl Ended {
     fn to_json(&self) -> Value {
-        json!({ "connections": self.connections, "requests": self.requests, "heads": self.heads })
+        json!({ "connections": self.connections, "used": self.used, "requests": self.requests, "heads": self.heads })
     }
 }
 
@@ -178,7 +179,9 @@ impl Visit {
         self.door.seen(|seen| {
             let ended = seen.ends.entry(end).or_default();
             ended.connections += 1;
-            ended.requests += self.requests.load(Ordering::Relaxed);
+            let requests = self.requests.load(Ordering::Relaxed);
+            ended.used += u64::from(requests > 0);
+            ended.requests += requests;
             ended.heads += self.heads.load(Ordering::Relaxed);
         });
     }

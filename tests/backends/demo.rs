@@ -32,6 +32,8 @@ pub(crate) struct Demo {
 pub(crate) struct Shape {
     pub(crate) rounds: u32,
     pub(crate) at_once: u32,
+    /// Host by host, not from one to the other: more connections are used again.
+    pub(crate) sorted: bool,
     /// A body for every request.
     pub(crate) body: Option<&'static str>,
     /// The process that its metrics say they are of.
@@ -106,10 +108,16 @@ impl Demo {
     pub(crate) fn load(&self, shape: Shape, otlp: &str) -> (ExitStatus, Vec<Value>) {
         let service = Compose::read().service("load").command();
         let [shell, option, script] = &service[..] else { panic!("sh -c SCRIPT: {service:?}") };
+        let (mut urls, rest): (Vec<_>, Vec<_>) = script.split(' ').partition(|word| word.starts_with("https://"));
+        if shape.sorted {
+            urls.sort_unstable();
+        }
+        let (redirection, options) = rest.split_last().expect("a script");
+        let script = [options, &urls, &[*redirection]].concat().join(" ");
         let lines = self.folder.join("attempts.json");
         let body = shape.body.map_or_else(String::new, |body| format!("-d {body} "));
         let script = self.here(
-            script,
+            &script,
             &[
                 ("-n 4000000000 -c 3 ", &format!("-n {} -c {} {body}", shape.rounds, shape.at_once)),
                 (">/dev/null", &format!(">{}", lines.display())),
@@ -183,7 +191,7 @@ async fn the_health_checks_tell_a_demo_that_lives_from_one_that_does_not() {
     let demo = Demo::start().await;
     assert!(is_healthy(&demo, "origin"), "the origin answers");
     assert!(!is_healthy(&demo, "load"), "nobody has asked for anything yet");
-    let shape = Shape { rounds: 1, at_once: 8, body: None, process: "health", export_every: 600_000 };
+    let shape = Shape { rounds: 1, at_once: 8, sorted: false, body: None, process: "health", export_every: 600_000 };
     // A collector that is not there costs the load nothing but a warning.
     let (status, _) = tokio::task::block_in_place(|| demo.load(shape, "http://127.0.0.1:9"));
     assert_eq!(status.code(), Some(92), "the first URL that fails is a stream that is reset");

@@ -74,11 +74,19 @@ async fn measure() -> Option<usize> {
     let prometheus = Prometheus::start(&jaeger).await;
     let demo = Demo::start().await;
     let otlp = jaeger.otlp(Protocol::HttpProtobuf);
-    let shape = |rounds, at_once, body| Shape { rounds, at_once, body, process: "stairs", export_every: 600_000 };
-    let live = |rounds, at_once, process| Shape { rounds, at_once, body: None, process, export_every: 200 };
+    // One request at a time: then nothing depends on who is faster.
+    let stairs =
+        |rounds, sorted, body| Shape { rounds, at_once: 1, sorted, body, process: "stairs", export_every: 600_000 };
+    let live =
+        |rounds, at_once, process| Shape { rounds, at_once, sorted: false, body: None, process, export_every: 200 };
     // The first two are the ground on which the others' steps are seen: a rate does not see a series begin.
-    let shapes = [shape(1, 1, None), shape(1, 1, Some("12345678")), shape(3, 3, None), shape(2, 1, Some("1234"))];
-    let shapes = shapes.into_iter().chain([live(6, 4, "live-4"), live(3, 1, "live-1")]);
+    let stairs = [
+        stairs(1, false, None),
+        stairs(1, true, Some("12345678")),
+        stairs(2, true, None),
+        stairs(2, false, Some("1234")),
+    ];
+    let shapes = stairs.into_iter().chain([live(6, 4, "live-4"), live(3, 1, "live-1")]);
     let (mut levels, mut from, mut asked) = (Series::default(), 0.0, 0);
     for (number, shape) in shapes.enumerate() {
         let run = Run::of(&demo, shape, &otlp).await?;
@@ -290,19 +298,7 @@ impl Run {
 
     /// All requests of a connection but the first.
     fn reused(&self, door: &str) -> f64 {
-        self.requests(door) - self.number(door, "/handshakes")
-    }
-
-    /// Requests that found an idle connection. With one request at a time, that is every one that found any; with several
-    /// only the client knows whether a shared connection was idle.
-    fn from_idle(&self, demo: &Demo, door: &str) -> f64 {
-        if self.shape.at_once == 1 {
-            return self.reused(door);
-        }
-        let url = format!("https://{}/", demo.address(door));
-        let here =
-            self.attempts.iter().filter(|attempt| attempt["url"].as_str().is_some_and(|at| at.starts_with(&url)));
-        here.filter(|attempt| attempt["connection"]["idle_us"].is_number()).count() as f64
+        self.requests(door) - self.total(door, "used")
     }
 }
 
@@ -367,8 +363,9 @@ impl Series {
     fn add_connections(&mut self, demo: &Demo, run: &Run, door: &str) {
         let host = &*demo.address(door);
         self.add("acquired", [host, "true"], run.reused(door));
-        self.add("acquired", [host, "false"], run.number(door, "/handshakes"));
-        self.add("idle", [host, "reused"], run.from_idle(demo, door));
+        self.add("acquired", [host, "false"], run.total(door, "used"));
+        // One at a time: whoever finds a connection finds it idle.
+        self.add("idle", [host, "reused"], run.reused(door));
         let idle_ends = run.ended(door, "idle", "connections") + run.ended(door, "client", "connections");
         self.add("idle", [host, "closed"], idle_ends);
         for end in ENDS {
