@@ -64,10 +64,13 @@ fn authority(origin: &Origin) -> PathBuf {
     file
 }
 
-/// The one trace of a run. The root ends last, and spans arrive in the order of their ends.
+/// The one trace of a run, once its root and every span's parent are there.
 async fn only_trace(jaeger: &Jaeger) -> Trace {
-    let has_root = |traces: &[Trace]| traces.iter().any(|trace| !trace.named("httptrace").is_empty());
-    let mut traces = jaeger.until(SERVICE, "a root", has_root).await;
+    let is_whole = |trace: &Trace| {
+        let here = |id: &String| trace.spans.iter().any(|span| span.id == *id);
+        !trace.named("httptrace").is_empty() && trace.spans.iter().filter_map(|span| span.parent.as_ref()).all(here)
+    };
+    let mut traces = jaeger.until(SERVICE, "a whole trace", |traces| traces.iter().any(is_whole)).await;
     assert_eq!(traces.len(), 1, "one run is one trace");
     assert_eq!(jaeger.services().await, [SERVICE]);
     let trace = traces.remove(0);
