@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub(super) metric_interval: Duration,
     pub(super) temporality: Temporality,
     pub(super) propagators: Vec<Propagator>,
+    /// None: the usual ones.
+    pub(super) known_methods: Option<Vec<String>>,
     pub(super) shutdown: Duration,
     pub(super) warnings: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Settings {
                 .temporality
                 .unwrap_or_else(|| env.temporality("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE")),
             propagators: code.propagators.unwrap_or_else(|| env.propagators("OTEL_PROPAGATORS")),
+            known_methods: code.known_methods.or_else(|| env.known_methods("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")),
             shutdown: longest(&collectors),
             collectors,
             warnings: Vec::new(),
