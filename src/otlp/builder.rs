@@ -237,9 +237,9 @@ impl Builder {
     }
 
     /// Spans that may wait for their export; further ones are dropped, and counted. 2048 by default, as the specification
-    /// has it. Raise it where some 400 requests may end at once.
+    /// has it, 2^20 at most: their places are allocated at once. Raise it where some 400 requests may end at once.
     pub fn batch_queue(mut self, spans: usize) -> Self {
-        self.batch_queue = Some(spans.max(1));
+        self.batch_queue = Some(spans.clamp(1, 1 << 20));
         self
     }
 

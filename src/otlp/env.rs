@@ -99,9 +99,10 @@ impl Env<'_> {
         let delay = delay.unwrap_or_else(|| self.millis("OTEL_BSP_SCHEDULE_DELAY", Duration::from_secs(5)));
         let queue = queue.unwrap_or_else(|| self.count("OTEL_BSP_MAX_QUEUE_SIZE", 2048));
         let name = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+        let told = if size.is_some() { "the batch's size" } else { name };
         let size = size.unwrap_or_else(|| self.count(name, queue.min(512)));
         if size > queue {
-            self.warn(name, format_args!("is above the queue's size; {queue} is used"));
+            self.warn(told, format_args!("is above the queue's size; {queue} is used"));
         }
         Batch { delay, queue, size: size.min(queue) }
     }
