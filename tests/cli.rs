@@ -20,6 +20,10 @@ use std::{
 
 use serde_json::Value;
 
+#[cfg(unix)]
+#[path = "cli/terminal.rs"]
+mod terminal;
+
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 /// What an origin does once a request came.
@@ -118,12 +122,19 @@ fn read_message(reader: &mut impl BufRead) -> Option<(String, Vec<u8>)> {
     Some((head, body))
 }
 
+/// What of this process's own environment the command would obey.
+const PERSONAL: [&str; 7] = ["TRACEPARENT", "TRACESTATE", "NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "COLUMNS"];
+
 fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_httptrace"));
+    program(env!("CARGO_BIN_EXE_httptrace"), args)
+}
+
+fn program(name: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(name);
     command.args(args).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
         let told = name.to_string_lossy();
-        if told.starts_with("OTEL_") || ["TRACEPARENT", "TRACESTATE", "NO_COLOR", "COLUMNS"].contains(&&*told) {
+        if told.starts_with("OTEL_") || PERSONAL.contains(&&*told) {
             command.env_remove(&name);
         }
     }

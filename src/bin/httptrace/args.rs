@@ -98,7 +98,7 @@ pub(crate) struct Args {
 /// What stdout gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A bar chart of the phases of each attempt, and a table for many
+    /// A bar chart of the phases of each attempt, and a table for many; of more than 10 requests, a terminal gets the charts of the first of each kind and of the slowest only
     Waterfall,
     /// One object per attempt and line
     Json,

@@ -6,6 +6,7 @@
 
 mod args;
 mod calls;
+mod charts;
 // The library writes dates into spans with it.
 #[path = "../../date.rs"]
 mod date;
@@ -15,12 +16,16 @@ mod headers;
 mod json;
 mod output;
 mod plan;
+mod progress;
 // The library redacts the URLs of its records by these rules; header fields have URLs in them too.
 #[path = "../../redact.rs"]
 mod redact;
 mod run;
 mod telemetry;
 mod url;
+// The charts of the library show the text of others by these rules; so do the lines on stderr.
+#[path = "../../views/waterfall/visible.rs"]
+mod visible;
 
 use std::process::ExitCode;
 

@@ -1,11 +1,11 @@
 //! Stdout: a thread of its own writes what the attempts report, so that a slow reader delays no request.
 //!
 //! In: finished attempts, in the order of their completion. Out: lines or charts, each in one write. A reader that goes
-//! away (`| head`) ends the output quietly and stops the run; any other failure to write is one.
+//! away (`| head`) ends the output quietly and stops the run; any other failure to write is one. It moves the progress
+//! bar too, and takes it out of the way of what it writes.
 
 use std::{
     collections::HashMap,
-    env,
     io::{self, IsTerminal, Write},
     process::ExitCode,
     sync::{
@@ -16,19 +16,18 @@ use std::{
 };
 
 use http::HeaderMap;
-use httptrace::{
-    Timeline,
-    timeline::Tag,
-    views::waterfall::{Style, Summary, Waterfall},
-};
+use httptrace::{Timeline, timeline::Tag};
 use tokio::sync::Notify;
 
 use crate::{
     args::Format,
     calls::{self, Calls},
+    charts::Charts,
     exit::{Failure, WRITE},
     har::Archive,
     json,
+    plan::Plan,
+    progress::Progress,
 };
 
 /// Shows a text and ends: help and version.
@@ -45,6 +44,7 @@ pub(crate) struct Output {
     sender: Sender<Message>,
     thread: JoinHandle<io::Result<()>>,
     closed: Arc<Notify>,
+    progress: bool,
 }
 
 enum Message {
@@ -53,50 +53,72 @@ enum Message {
     Calls(u64, Calls),
     /// The header of the response to the request with this number.
     Header(u64, HeaderMap),
+    /// A request has ended, for the progress bar.
+    Ended(Option<Failure>),
     End,
 }
 
 /// Gives attempts to the writing thread.
 #[derive(Debug, Clone)]
-pub(crate) struct Reports(Sender<Message>);
+pub(crate) struct Reports {
+    sender: Sender<Message>,
+    progress: bool,
+}
 
 impl Reports {
     pub(crate) fn attempt(&self, timeline: &Timeline) {
         // The thread is gone only when the run is over.
-        let _ = self.0.send(Message::Attempt(Box::new(timeline.clone())));
+        let _ = self.sender.send(Message::Attempt(Box::new(timeline.clone())));
     }
 
     pub(crate) fn calls(&self, request: u64, calls: Calls) {
-        let _ = self.0.send(Message::Calls(request, calls));
+        let _ = self.sender.send(Message::Calls(request, calls));
     }
 
     pub(crate) fn header(&self, request: u64, header: &HeaderMap) {
-        let _ = self.0.send(Message::Header(request, header.clone()));
+        let _ = self.sender.send(Message::Header(request, header.clone()));
+    }
+
+    /// A request has ended. Returns whether its failure, if it has one, gets its line from here.
+    pub(crate) fn ended(&self, failure: Option<&Failure>) -> bool {
+        self.progress && self.sender.send(Message::Ended(failure.cloned())).is_ok()
     }
 }
 
 impl Output {
-    pub(crate) fn start(format: Format) -> Self {
+    pub(crate) fn start(plan: &Plan) -> Self {
         let (sender, receiver) = mpsc::channel();
         let closed = Arc::new(Notify::new());
         let notify = Arc::clone(&closed);
+        let progress = Progress::new(plan);
+        let shown = progress.is_some();
+        let inbox = Inbox { receiver, progress, shared: io::stdout().is_terminal() };
+        let (format, requests) = (plan.format, plan.requests());
         let thread = std::thread::spawn(move || {
-            let written = write_all(format, &receiver);
+            // Here, since a terminal that is held up (Ctrl-S) holds up who writes to it.
+            inbox.progress.iter().for_each(Progress::start);
+            let written = write_all(format, requests, inbox);
             if written.is_err() {
                 notify.notify_one();
             }
             written
         });
-        Self { sender, thread, closed }
+        Self { sender, thread, closed, progress: shown }
     }
 
     pub(crate) fn reports(&self) -> Reports {
-        Reports(self.sender.clone())
+        Reports { sender: self.sender.clone(), progress: self.progress }
     }
 
     /// Resolves when nothing can be written any more.
     pub(crate) async fn closed(&self) {
         self.closed.notified().await;
+    }
+
+    /// Ends a run that never began.
+    pub(crate) fn cancel(self) {
+        drop(self.sender);
+        let _ = self.thread.join();
     }
 
     /// Writes what is left.
@@ -118,87 +140,115 @@ fn unwritable(error: &io::Error) -> Failure {
     Failure::new(WRITE, format!("cannot write to stdout: {error}"))
 }
 
-fn write_all(format: Format, receiver: &Receiver<Message>) -> io::Result<()> {
+/// What the writing thread hears, and its terminal.
+struct Inbox {
+    receiver: Receiver<Message>,
+    progress: Option<Progress>,
+    /// Stdout is a terminal: where there is a bar, it is the same one.
+    shared: bool,
+}
+
+impl Inbox {
+    /// The next message that is about attempts.
+    fn next(&mut self) -> Option<Message> {
+        loop {
+            match (self.receiver.recv().ok()?, &mut self.progress) {
+                (Message::Ended(failure), Some(progress)) => progress.ended(failure.as_ref()),
+                (Message::Ended(_), None) => {}
+                (message, _) => return Some(message),
+            }
+        }
+    }
+
+    fn write(&self, text: &str) -> io::Result<()> {
+        match &self.progress {
+            Some(progress) if self.shared => progress.aside(|| write(text)),
+            _ => write(text),
+        }
+    }
+
+    /// What is written at the end of everything.
+    fn finish(mut self, text: &str) -> io::Result<()> {
+        self.progress = None;
+        write(text)
+    }
+}
+
+fn write_all(format: Format, requests: u64, mut inbox: Inbox) -> io::Result<()> {
     match format {
-        Format::Json => each_attempt(receiver, |timeline| write(&json::line(&timeline))),
-        Format::Waterfall => write_charts(receiver),
+        Format::Json => each_attempt(&mut inbox, |inbox, timeline| inbox.write(&json::line(&timeline))),
+        Format::Waterfall => {
+            let mut charts = Charts::new(requests);
+            each_attempt(&mut inbox, |inbox, timeline| match charts.attempt(timeline) {
+                Some(chart) => inbox.write(&chart),
+                None => Ok(()),
+            })?;
+            inbox.finish(&charts.end())
+        }
         Format::Hooks => {
             let mut gap = "";
             each_pair(
-                receiver,
+                &mut inbox,
                 |_, _| {},
-                |timeline, calls| {
-                    write(&format!("{}{}", std::mem::replace(&mut gap, "\n"), calls::render(&timeline, &calls)))
+                |inbox, timeline, calls| {
+                    inbox.write(&format!("{}{}", std::mem::replace(&mut gap, "\n"), calls::render(&timeline, &calls)))
                 },
             )?;
             Ok(())
         }
-        Format::Har => write_archive(receiver),
+        Format::Har => write_archive(inbox),
     }
-}
-
-fn write_charts(receiver: &Receiver<Message>) -> io::Result<()> {
-    let style = style();
-    let mut summary = Summary::default();
-    each_attempt(receiver, |timeline| {
-        let gap = if summary.attempts() > 0 { "\n" } else { "" };
-        summary.add(&timeline);
-        write(&format!("{gap}{}", Waterfall::from_timeline(&timeline).render(&style)))
-    })?;
-    if summary.attempts() > 1 {
-        write(&format!("\n{}", summary.render(&style)))?;
-    }
-    Ok(())
 }
 
 /// One document, when everything is over.
-fn write_archive(receiver: &Receiver<Message>) -> io::Result<()> {
+fn write_archive(mut inbox: Inbox) -> io::Result<()> {
     let mut attempts = Vec::new();
     let mut headers = HashMap::new();
     let ended = each_pair(
-        receiver,
+        &mut inbox,
         |request, header| drop(headers.insert(request, header)),
-        |timeline, calls| {
+        |_, timeline, calls| {
             attempts.push((timeline, calls));
             Ok(())
         },
     )?;
     // A run that never began has no document.
-    if ended { write(&Archive::new(&attempts, &headers).render()) } else { Ok(()) }
+    if ended { inbox.finish(&Archive::new(&attempts, &headers).render()) } else { Ok(()) }
 }
 
-fn each_attempt(receiver: &Receiver<Message>, mut show: impl FnMut(Box<Timeline>) -> io::Result<()>) -> io::Result<()> {
+fn each_attempt(inbox: &mut Inbox, mut show: impl FnMut(&Inbox, Box<Timeline>) -> io::Result<()>) -> io::Result<()> {
     loop {
-        match receiver.recv() {
-            Ok(Message::Attempt(timeline)) => show(timeline)?,
-            Ok(Message::Calls(..) | Message::Header(..)) => {}
-            Ok(Message::End) | Err(_) => return Ok(()),
+        match inbox.next() {
+            Some(Message::Attempt(timeline)) => show(inbox, timeline)?,
+            Some(Message::Calls(..) | Message::Header(..) | Message::Ended(_)) => {}
+            Some(Message::End) | None => return Ok(()),
         }
     }
 }
 
 /// Brings the record of an attempt and its hooks together. Returns whether the run came to its end.
 fn each_pair(
-    receiver: &Receiver<Message>,
+    inbox: &mut Inbox,
     mut header: impl FnMut(u64, HeaderMap),
-    mut show: impl FnMut(Box<Timeline>, Calls) -> io::Result<()>,
+    mut show: impl FnMut(&Inbox, Box<Timeline>, Calls) -> io::Result<()>,
 ) -> io::Result<bool> {
     // The record is told before the hook that ends the attempt for a user's trace.
     let mut waiting = HashMap::new();
     loop {
-        match receiver.recv() {
-            Ok(Message::Attempt(timeline)) => {
+        match inbox.next() {
+            Some(Message::Attempt(timeline)) => {
                 let request = timeline.request.tag.map_or(0, |Tag(number)| number);
                 waiting.insert((request, timeline.request.attempt), timeline);
             }
-            Ok(Message::Calls(request, calls)) => {
+            Some(Message::Calls(request, calls)) => {
                 if let Some(timeline) = waiting.remove(&(request, calls.attempt)) {
-                    show(timeline, calls)?;
+                    show(inbox, timeline, calls)?;
                 }
             }
-            Ok(Message::Header(request, values)) => header(request, values),
-            Ok(Message::End) => return Ok(true),
-            Err(_) => return Ok(false),
+            Some(Message::Header(request, values)) => header(request, values),
+            Some(Message::Ended(_)) => {}
+            Some(Message::End) => return Ok(true),
+            None => return Ok(false),
         }
     }
 }
@@ -208,16 +258,4 @@ fn write(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()
-}
-
-/// Colours on a terminal that can show them, unless `NO_COLOR` is set; as wide as the terminal, or `COLUMNS`, or 80.
-fn style() -> Style {
-    let stdout = io::stdout();
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    let dumb = env::var_os("TERM").is_some_and(|term| term == "dumb");
-    let columns = || env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    let width = terminal_size::terminal_size_of(&stdout).map(|(width, _)| usize::from(width.0));
-    // Wider charts would only draw the eye away from the names.
-    let width = width.filter(|width| *width > 0).or_else(columns).unwrap_or(80).min(200);
-    Style::plain(width).color(stdout.is_terminal() && !set("NO_COLOR") && !dumb)
 }

@@ -39,11 +39,12 @@ use crate::{
 pub(crate) async fn run(plan: Plan) -> u8 {
     let silent = plan.silent;
     let (telemetry, warnings) = Telemetry::start(&plan);
-    let output = Output::start(plan.format);
+    let output = Output::start(&plan);
     let attempts = Arc::new(Attempts::default());
     let client = match client(&plan, &output, &attempts) {
         Ok(client) => client,
         Err(failure) => {
+            output.cancel();
             if !silent {
                 failure.tell();
             }
@@ -156,8 +157,9 @@ impl Run {
         let round = (number - 1) / urls;
         let result = self.exchange(number, round, target).await;
         self.telemetry.ended(round, result.as_ref().err());
+        let told = self.reports.ended(result.as_ref().err());
         if let Err(failure) = result {
-            if !self.plan.silent {
+            if !self.plan.silent && !told {
                 failure.tell();
             }
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).insert(number, failure);

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    Mark, Row, Waterfall,
+    Mark, Row, Waterfall, failure,
     text::{bytes, duration},
 };
 use crate::{
@@ -23,6 +23,7 @@ impl Waterfall {
         let mut chart = Self::new(format!("{} {}", request.method, request.url), 0, end);
         chart.facts = facts(timeline);
         chart.failure = timeline.error.as_ref().map(ToString::to_string);
+        chart.hints = failure::hints(timeline);
         chart.rows = timeline.phases().iter().map(|phase| row(timeline, phase)).collect();
         chart.marks = timeline
             .events
@@ -35,7 +36,7 @@ impl Waterfall {
     }
 }
 
-fn nanos(start: Instant, at: Instant) -> u64 {
+pub(super) fn nanos(start: Instant, at: Instant) -> u64 {
     u64::try_from(at.saturating_duration_since(start).as_nanos()).unwrap_or(u64::MAX)
 }
 
@@ -57,11 +58,14 @@ fn facts(timeline: &Timeline) -> Vec<String> {
     if timeline.request.attempt > 1 {
         facts.push(format!("attempt {}", timeline.request.attempt));
     }
-    facts.extend(timeline.trace.map(|trace| format!("trace {:032x}", trace.trace_id)));
+    facts.extend(timeline.trace.map(|trace| {
+        let left_out = if trace.sampled { "" } else { " (not sampled)" };
+        format!("trace {:032x}{left_out}", trace.trace_id)
+    }));
     facts
 }
 
-fn protocol(timeline: &Timeline, connection: &ConnectionUse) -> &'static str {
+pub(super) fn protocol(timeline: &Timeline, connection: &ConnectionUse) -> &'static str {
     match (timeline.version, connection.info.protocol) {
         (Some(http::Version::HTTP_10), _) => "HTTP/1.0",
         (_, Protocol::Http1) => "HTTP/1.1",
@@ -128,7 +132,7 @@ fn sent(timeline: &Timeline) -> String {
     }
 }
 
-fn cause(cause: WaitCause) -> &'static str {
+pub(super) fn cause(cause: WaitCause) -> &'static str {
     match cause {
         WaitCause::Dial => "own dial",
         WaitCause::OtherDial => "another request's dial",

@@ -7,17 +7,21 @@
 
 mod attempt;
 mod bar;
+mod durations;
+mod failure;
 mod summary;
+mod table;
 mod text;
+mod visible;
 
 pub use self::summary::Summary;
-use self::text::{Ink, Paint, duration, fit};
+use self::text::{Ink, Paint, columns, duration, fit};
 
 /// How to draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Style {
-    /// Columns to fill; below 40, 40 are taken.
+    /// Columns to fill; below 20, 20 are taken. Below 40 there is no room for bars: the phases have their durations only.
     pub width: usize,
     /// Colours as ANSI escape codes.
     pub color: bool,
@@ -43,6 +47,14 @@ impl Style {
     pub const fn ascii(self, ascii: bool) -> Self {
         Self { ascii, ..self }
     }
+
+    /// A text of the same width, to stand beside charts. What a terminal would obey in it is written out.
+    #[must_use]
+    pub fn paragraph(&self, text: &str) -> String {
+        let paint = Paint::new(self);
+        let lines = text::wrap(&[text.to_owned()], "", self.width.max(MIN_WIDTH), &paint);
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
 }
 
 impl Default for Style {
@@ -61,6 +73,8 @@ pub struct Waterfall {
     pub facts: Vec<String>,
     /// Why the request failed, in words.
     pub failure: Option<String>,
+    /// What stands below the failure: what it means, what was tried, how long it took. A paragraph each.
+    pub hints: Vec<String>,
     /// The left edge of the chart.
     pub start: u64,
     /// The right edge. Rows and marks outside of the edges move them.
@@ -146,20 +160,24 @@ struct Chart<'a> {
 const INDENT: usize = 2;
 /// `12.3 ms`, and one more so that long names of units fit.
 const DURATION: usize = 7;
+/// Narrower than this, nothing can be said.
+const MIN_WIDTH: usize = 20;
+/// Narrower than this, a bar says nothing.
+const BAR_WIDTH: usize = 40;
 /// Name column that fits all phases of an attempt, so that charts below each other line up.
 const NAME: usize = 14;
 
 impl<'a> Chart<'a> {
     fn new(waterfall: &'a Waterfall, style: &Style) -> Self {
-        let width = style.width.max(40);
+        let width = style.width.max(MIN_WIDTH);
         let (start, end) = waterfall.edges();
-        let rows = &waterfall.rows;
-        let name =
-            rows.iter().map(|row| 2 * row.depth + row.name.chars().count()).fold(NAME, usize::max).min(width / 3);
-        let fixed = INDENT + name + 2 + 1 + DURATION;
         let paint = Paint::new(style);
-        let longest = rows.iter().map(|row| paint.note(row).chars().count()).max().unwrap_or(0);
-        let free = width - fixed;
+        let rows = &waterfall.rows;
+        let name = rows.iter().map(|row| 2 * row.depth + columns(&row.name)).fold(NAME, usize::max);
+        let narrow = width < BAR_WIDTH;
+        let name = name.min(if narrow { width - DURATION - 3 } else { width * 2 / 5 });
+        let longest = rows.iter().map(|row| columns(&paint.note(row))).max().unwrap_or(0);
+        let free = if narrow { 0 } else { width - (INDENT + name + 2 + 1 + DURATION) };
         // The notes may take four ninths of what is left: the bars are the message.
         let note = if longest == 0 { 0 } else { (longest + 2).min(free * 4 / 9) };
         Self { waterfall, paint, width, start, total: end - start, name, bar: free - note, note }
@@ -181,33 +199,49 @@ impl<'a> Chart<'a> {
     /// Title with the total at the right edge, facts, failure.
     fn head(&self, out: &mut String) {
         let total = self.duration(self.total);
-        let title = fit(&self.waterfall.title, self.width - total.chars().count() - 2, &self.paint);
-        let gap = self.width - title.chars().count() - total.chars().count();
+        let title = fit(&self.waterfall.title, self.width - columns(&total) - 2, &self.paint);
+        let gap = self.width - columns(&title) - columns(&total);
         let (title, total) = (self.paint.ink(Ink::Title, &title), self.paint.ink(Ink::Title, &total));
         self.line(out, &format!("{title}{}{total}", " ".repeat(gap)));
-        for line in text::wrap(&self.waterfall.facts, self.paint.separator(), self.width) {
-            self.line(out, &fit(&line, self.width, &self.paint));
+        for line in text::wrap(&self.waterfall.facts, self.paint.separator(), self.width, &self.paint) {
+            self.line(out, &line);
         }
         if let Some(failure) = &self.waterfall.failure {
-            let failure = fit(&format!("{} {failure}", self.paint.cross()), self.width, &self.paint);
-            self.line(out, &self.paint.ink(Ink::Error, &failure));
+            self.paragraph(out, self.paint.cross(), failure, Ink::Error);
+        }
+        for hint in &self.waterfall.hints {
+            self.paragraph(out, "", hint, Ink::Plain);
+        }
+    }
+
+    /// Text in as many lines as it needs, two columns from the edge.
+    fn paragraph(&self, out: &mut String, sign: &str, text: &str, ink: Ink) {
+        let lines = text::wrap(&[text.to_owned()], "", self.width - INDENT, &self.paint);
+        for (i, line) in lines.iter().enumerate() {
+            let sign = if i == 0 { sign } else { "" };
+            let line = format!("{sign}{}{line}", " ".repeat(INDENT - columns(sign)));
+            self.line(out, &self.paint.ink(ink, &line));
         }
     }
 
     fn row(&self, row: &Row, out: &mut String) {
+        let failed = row.error.is_some();
         let name = fit(&format!("{}{}", "  ".repeat(row.depth), row.name), self.name, &self.paint);
-        let pad = " ".repeat(self.name - name.chars().count());
+        let pad = " ".repeat(self.name - columns(&name));
+        let name = if failed { self.paint.ink(Ink::Error, &name) } else { name };
         let (from, to) = (row.start - self.start, row.end.max(row.start) - self.start);
+        let length = self.duration(to - from);
+        if self.bar == 0 {
+            let sign = if failed { self.paint.ink(Ink::Error, self.paint.cross()) } else { String::new() };
+            return self.line(out, &format!("{name}{pad} {length:>DURATION$} {sign}"));
+        }
         let (lead, bar) = bar::bar(from, to, self.total, self.bar, self.paint.ascii);
         let trail = " ".repeat(self.bar - lead - bar.chars().count());
-        let length = self.duration(to - from);
         let note = fit(&self.note(row), self.note.saturating_sub(2), &self.paint);
-        let ink = if row.error.is_some() { Ink::Error } else { Ink::of_phase(&row.name) };
-        let note_ink = if row.error.is_some() { Ink::Error } else { Ink::Faint };
+        let (ink, note_ink) = if failed { (Ink::Error, Ink::Error) } else { (Ink::of_phase(&row.name), Ink::Faint) };
         let line = format!(
-            "{}{}{pad}  {}{}{trail} {length:>DURATION$}  {}",
+            "{}{name}{pad}  {}{}{trail} {length:>DURATION$}  {}",
             " ".repeat(INDENT),
-            if row.error.is_some() { self.paint.ink(Ink::Error, &name) } else { name },
             " ".repeat(lead),
             self.paint.ink(ink, &bar),
             self.paint.ink(note_ink, &note),
@@ -219,7 +253,7 @@ impl<'a> Chart<'a> {
     fn note(&self, row: &Row) -> String {
         let whole = self.paint.note(row);
         match &row.error {
-            Some(error) if !error.is_empty() && whole.chars().count() + 2 > self.note => {
+            Some(error) if !error.is_empty() && columns(&whole) + 2 > self.note => {
                 format!("{} {error}", self.paint.cross())
             }
             _ => whole,
@@ -230,10 +264,6 @@ impl<'a> Chart<'a> {
     fn axis(&self, out: &mut String) {
         let mut marks: Vec<&Mark> = self.waterfall.marks.iter().collect();
         marks.sort_by_key(|mark| mark.at);
-        let mut symbols = vec![None; self.bar];
-        for (cell, mark) in self.cells(&marks).into_iter().zip(&marks) {
-            symbols[cell] = Some(self.paint.symbol(&mark.name));
-        }
         let legend: Vec<String> = marks
             .iter()
             .map(|mark| {
@@ -242,12 +272,17 @@ impl<'a> Chart<'a> {
                 format!("{} {} {at}{note}", self.paint.symbol(&mark.name), mark.name)
             })
             .collect();
-        let margin = " ".repeat(INDENT + self.name + 2);
-        let line: String = symbols.chunk_by(|a, b| a == b).map(|run| self.axis_run(run)).collect();
-        self.line(out, &format!("{margin}{line}"));
-        let room = self.width - margin.len();
-        for line in text::wrap(&legend, "  ", room) {
-            self.line(out, &format!("{margin}{}", self.paint.ink(Ink::Faint, &fit(&line, room, &self.paint))));
+        let margin = if self.bar == 0 { String::new() } else { " ".repeat(INDENT + self.name + 2) };
+        if self.bar > 0 {
+            let mut symbols = vec![None; self.bar];
+            for (cell, mark) in self.cells(&marks).into_iter().zip(&marks) {
+                symbols[cell] = Some(self.paint.symbol(&mark.name));
+            }
+            let line: String = symbols.chunk_by(|a, b| a == b).map(|run| self.axis_run(run)).collect();
+            self.line(out, &format!("{margin}{line}"));
+        }
+        for line in text::wrap(&legend, "  ", self.width - margin.len(), &self.paint) {
+            self.line(out, &format!("{margin}{}", self.paint.ink(Ink::Faint, &line)));
         }
     }
 

@@ -1,6 +1,10 @@
 //! Charts as golden text: drawn from records that the real recorder folded from hooks at fixed moments.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use http::{Method, StatusCode, Version};
 
@@ -23,7 +27,9 @@ struct Script {
 
 impl Script {
     fn new(url: &str) -> Self {
-        let anchor = TimeAnchor::new();
+        // One moment for all, so that a summary of several is the same each time.
+        static ANCHOR: OnceLock<TimeAnchor> = OnceLock::new();
+        let anchor = *ANCHOR.get_or_init(TimeAnchor::new);
         let request = Arc::new(RequestInfo {
             method: Method::GET,
             url: url.to_owned(),
@@ -256,10 +262,46 @@ fn a_failed_request_says_where_it_died() {
         "
 GET https://localhost:8443/a                                              400 µs
 ✗ connect: connection refused
+  The host is up, but nothing listens on this port. Is the server running? Is it
+  this port?
+  tried: 127.0.0.1:8443 (connection_refused after 78.0 µs)
+  it ended after 400 µs, the last 78.0 µs of them in connect
 
   get-connection  ▐█████████████████████████████  397 µs  ✗ own dial
     dns           ▐██████████████████████▎        306 µs  localhost = 127.0.0.1
     connect                              ▐█████▎ 78.0 µs  ✗ connection_refused
+",
+    );
+}
+
+#[test]
+fn all_addresses_that_were_tried_are_told_and_the_cause_where_it_says_more() {
+    let script = Script::new("https://localhost:8443/a");
+    script.recorder.get_conn(&GetConnInfo { at: script.at(3), host: "localhost", port: 8443 });
+    let cause = std::io::Error::other("a cause with \x1b[2J in it");
+    let error = Error::with(Kind::Timeout, Phase::Connect, cause);
+    let unreachable = Error::new(Kind::NetworkUnreachable, Phase::Connect);
+    for (attempt, addr, done, error) in [(1, "[::1]:8443", 20, &unreachable), (2, "127.0.0.1:8443", 5_000, &error)] {
+        let addr = addr.parse().ok();
+        script.recorder.connect_start(&ConnectStartInfo { at: script.at(10), addr, attempt });
+        let done = ConnectDoneInfo { at: script.at(done), addr, attempt, local: None, error: Some(error) };
+        script.recorder.connect_done(&done);
+    }
+    let failed = GetConnFailedInfo { at: script.at(5_003), error: &error, wait: Some(WaitCause::Dial) };
+    script.recorder.get_conn_failed(&failed);
+    check(
+        &Waterfall::from_timeline(&script.timeline()).render(&Style::plain(100)),
+        "
+GET https://localhost:8443/a                                                                 5.00 ms
+✗ connect: timed out
+  No answer at all. The host may be down, or a firewall drops what is sent to it.
+  cause: a cause with \\x1b[2J in it
+  tried: [::1]:8443 (network_unreachable after 10.0 µs), 127.0.0.1:8443 (timeout after 4.99 ms)
+  it ended after 5.00 ms, the last 4.99 ms of them in connect
+
+  get-connection  ██████████████████████████████████████████ 5.00 ms  ✗ own dial
+    connect       ▏                                          10.0 µs  ✗ network_unreachable
+    connect       ██████████████████████████████████████████ 4.99 ms  ✗ timeout · 127.0.0.1:8443
 ",
     );
 }
@@ -304,17 +346,131 @@ fn colour_changes_no_character() {
 }
 
 #[test]
-fn no_line_is_wider_than_asked_for() {
-    let mut chart = Waterfall::from_timeline(&cold());
-    chart.title.push_str(&"x".repeat(200));
-    chart.facts.push("y".repeat(200));
-    chart.rows[2].note = "z".repeat(200);
-    for width in [1, 40, 63, 80, 140, 300] {
-        let drawn = render(&[chart.clone(), chart.clone()], &Style::plain(width));
-        for line in drawn.lines() {
-            assert!(line.chars().count() <= width.max(40), "{width}: {line}");
+fn no_line_is_wider_than_asked_for_whatever_is_in_it() {
+    let mut chart = Waterfall::from_timeline(&refused());
+    chart.title.push_str(&"東京\u{1b}[2J".repeat(40));
+    chart.facts.extend(["y".repeat(200), "ü\u{9b}東".repeat(30)]);
+    chart.rows[2].note = "z東".repeat(200);
+    chart.rows[1].name = "東".repeat(50);
+    chart.marks = Waterfall::from_timeline(&cold()).marks;
+    let hosts: Vec<_> = ["https://localhost:8443/a", "https://localhost:8443/b"].map(Script::new).into();
+    let odd = hosts.into_iter().map(|script| {
+        script.cold();
+        script.answered(1_500);
+        let mut timeline = Timeline::clone(&script.timeline());
+        let mut request = RequestInfo::clone(&timeline.request);
+        request.host = Arc::from("a-long-name.東京\u{1b}[31m.example.com");
+        request.port += u16::from(request.url.ends_with('b'));
+        timeline.request = Arc::new(request);
+        timeline
+    });
+    let odd: Vec<_> = odd.collect();
+    let summary: Summary = odd.iter().chain([&*refused(), &*reused()]).collect();
+    for width in (0..=90).chain([140, 200, 300]) {
+        for style in [Style::plain(width), Style::plain(width).ascii(true)] {
+            let drawn = render(&[chart.clone(), chart.clone()], &style) + &summary.render(&style);
+            for line in drawn.lines() {
+                assert!(columns(line) <= width.max(20), "{width}: {line}");
+                assert!(!line.contains(char::is_control), "{line:?}");
+            }
         }
     }
+}
+
+#[test]
+fn a_narrow_terminal_gets_the_durations() {
+    check(
+        &Waterfall::from_timeline(&refused()).render(&Style::plain(30)),
+        "
+GET https://localhost…  400 µs
+✗ connect: connection refused
+  The host is up, but nothing
+  listens on this port. Is the
+  server running? Is it this
+  port?
+  tried: 127.0.0.1:8443
+  (connection_refused after
+  78.0 µs)
+  it ended after 400 µs, the
+  last 78.0 µs of them in
+  connect
+
+get-connection  397 µs ✗
+  dns           306 µs
+  connect      78.0 µs ✗
+",
+    );
+}
+
+#[test]
+fn a_summary_leaves_out_what_has_no_room() {
+    let summary: Summary = [&*cold(), &*refused()].into_iter().collect();
+    check(
+        &summary.render(&Style::plain(40)),
+        "
+2 requests in 2.31 ms · 865/s
+1 answered · 1 failed
+5 B of bodies read
+failed
+  connection_refused in connect ×1
+status
+  200 ×1
+protocol
+  HTTP/1.1 ×1
+connections
+  1 new · 0 reused
+  reuse ratio 0.0 % (0 of 1)
+waited for
+  own dial ×2
+
+               count     p50     p99
+get-connection     2  397 µs 1.50 ms
+dns                2  306 µs  306 µs
+connect            2 78.0 µs 78.0 µs
+tls                1 1.10 ms 1.10 ms
+request-write      1 45.0 µs 45.0 µs
+response-wait      1  555 µs  555 µs
+response-read      1  200 µs  200 µs
+to first byte      1 2.10 ms 2.10 ms
+total              2  400 µs 2.31 ms
+",
+    );
+}
+
+#[test]
+fn several_servers_have_a_line_each() {
+    let mut other = Timeline::clone(&refused());
+    let mut request = RequestInfo::clone(&other.request);
+    request.host = Arc::from("::1");
+    other.request = Arc::new(request);
+    let summary: Summary = [&*cold(), &*reused(), &other].into_iter().collect();
+    check(
+        summary
+            .render(&Style::plain(100))
+            .split_once("\n\n")
+            .and_then(|(_, tables)| tables.split_once("\n\n"))
+            .map_or("", |(_, hosts)| hosts),
+        "
+                  count  failed  new  reused   reuse     p50      p99      max
+  [::1]:8443          1       1    0       0          400 µs   400 µs   400 µs
+  localhost:8443      2       0    1       1  50.0 %  822 µs  2.31 ms  2.31 ms
+",
+    );
+}
+
+#[test]
+fn further_hosts_share_one_line() {
+    let mut summary = Summary::default();
+    for port in 1..100 {
+        let mut timeline = Timeline::clone(&reused());
+        let mut request = RequestInfo::clone(&timeline.request);
+        request.port = port;
+        timeline.request = Arc::new(request);
+        summary.add(&timeline);
+    }
+    let drawn = summary.render(&Style::plain(80));
+    assert_eq!(drawn.lines().filter(|line| line.contains("localhost:")).count(), 32);
+    assert!(drawn.contains("\n  other hosts      67 "), "{drawn}");
 }
 
 #[test]
@@ -347,18 +503,23 @@ fn many_attempts_become_one_table() {
     check(
         &summary.render(&Style::plain(80)),
         "
-4 requests · 3 ok · 1 failed (1 connection_refused) · 3 with status 200
-1 connection · reuse ratio 66.7 % (2 of 3)
+4 requests in 2.31 ms · 1730/s · 3 answered · 1 failed · 15 B of bodies read
+failed        connection_refused in connect ×1
+status        200 ×3
+protocol      HTTP/1.1 ×3
+connections   1 new · 2 reused · reuse ratio 66.7 % (2 of 3)
+waited for    own dial ×2
 
-                  count       p50       p90       p99       max
-  get-connection      2    397 µs   1.50 ms   1.50 ms   1.50 ms
-  dns                 2    306 µs    306 µs    306 µs    306 µs
-  connect             2   78.0 µs   78.0 µs   78.0 µs   78.0 µs
-  tls                 1   1.10 ms   1.10 ms   1.10 ms   1.10 ms
-  request-write       3   45.0 µs   45.0 µs   45.0 µs   45.0 µs
-  response-wait       3    555 µs    555 µs    555 µs    555 µs
-  response-read       3    200 µs    200 µs    200 µs    200 µs
-  total               4    822 µs   2.31 ms   2.31 ms   2.31 ms
+                  count      min      p50      p90      p95      p99      max
+  get-connection      2   397 µs   397 µs  1.50 ms  1.50 ms  1.50 ms  1.50 ms
+  dns                 2   306 µs   306 µs   306 µs   306 µs   306 µs   306 µs
+  connect             2  78.0 µs  78.0 µs  78.0 µs  78.0 µs  78.0 µs  78.0 µs
+  tls                 1  1.10 ms  1.10 ms  1.10 ms  1.10 ms  1.10 ms  1.10 ms
+  request-write       3  45.0 µs  45.0 µs  45.0 µs  45.0 µs  45.0 µs  45.0 µs
+  response-wait       3   555 µs   555 µs   555 µs   555 µs   555 µs   555 µs
+  response-read       3   200 µs   200 µs   200 µs   200 µs   200 µs   200 µs
+  to first byte       3   610 µs   610 µs  2.10 ms  2.10 ms  2.10 ms  2.10 ms
+  total               4   400 µs   822 µs  2.31 ms  2.31 ms  2.31 ms  2.31 ms
 ",
     );
 }

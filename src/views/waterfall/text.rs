@@ -1,6 +1,8 @@
 //! Words, numbers and colours of the charts: everything that is fitted into columns.
 
-use super::{Row, Style};
+use unicode_width::UnicodeWidthChar;
+
+use super::{Row, Style, visible::push_visible};
 
 /// What a piece of text is, and so its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,7 @@ pub(super) enum Ink {
     Wait,
     Read,
     Other,
+    Plain,
 }
 
 impl Ink {
@@ -47,7 +50,7 @@ impl Ink {
             Self::Write => "32",
             Self::Wait => "33",
             Self::Read => "92",
-            Self::Other => "0",
+            Self::Other | Self::Plain => "0",
         }
     }
 }
@@ -65,7 +68,11 @@ impl Paint {
     }
 
     pub(super) fn ink(&self, ink: Ink, text: &str) -> String {
-        if self.color && !text.is_empty() { format!("\x1b[{}m{text}\x1b[0m", ink.code()) } else { text.to_owned() }
+        if self.color && ink != Ink::Plain && !text.trim().is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", ink.code())
+        } else {
+            text.to_owned()
+        }
     }
 
     /// A row's note, its error first.
@@ -127,6 +134,25 @@ fn three_digits(value: f64) -> String {
     }
 }
 
+/// How many per second, in three digits.
+pub(super) fn rate(count: u64, nanos: u64) -> String {
+    let per_second = count as f64 * 1e9 / nanos.max(1) as f64;
+    three_digits(per_second)
+}
+
+/// Shares as bars beside each other; nothing has none, and little has the least.
+pub(super) fn sparkline(shares: &[f64], paint: &Paint) -> String {
+    let levels: &[u8; 8] = b".:-=+*%#";
+    let level = |share: f64| ((share * 8.0).ceil() as usize).clamp(1, 8);
+    let bars = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let shown = shares.iter().map(|share| match (*share > 0.0, paint.ascii) {
+        (false, _) => ' ',
+        (true, false) => bars[level(*share) - 1],
+        (true, true) => char::from(levels[level(*share) - 1]),
+    });
+    shown.collect()
+}
+
 /// Bytes in the unit that suits them.
 pub(super) fn bytes(count: u64) -> String {
     let mut value = count as f64;
@@ -142,36 +168,82 @@ pub(super) fn bytes(count: u64) -> String {
     format!("{} GiB", three_digits(value / 1024.0))
 }
 
-/// At most `width` characters. What a terminal would obey (a host can send anything) is made visible.
-pub(super) fn fit(text: &str, width: usize, paint: &Paint) -> String {
-    let shown = |c: char| match c {
-        'µ' if paint.ascii => 'u',
-        c if c.is_control() || (paint.ascii && !c.is_ascii()) => '?',
-        c => c,
-    };
-    let mut fitted: String = text.chars().map(shown).take(width + 1).collect();
-    if fitted.chars().count() > width {
-        fitted = fitted.chars().take(width.saturating_sub(1)).collect();
-        if width > 0 {
-            fitted.push(paint.ellipsis());
+/// The columns that a terminal gives to a text that [`visible`] has made.
+pub(super) fn columns(text: &str) -> usize {
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}
+
+/// Text as it can be shown, in the characters of the style.
+pub(super) fn visible(text: &str, paint: &Paint) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            'µ' if paint.ascii => shown.push('u'),
+            '×' if paint.ascii => shown.push('x'),
+            c if paint.ascii && !c.is_ascii() => shown.push('?'),
+            c => push_visible(&mut shown, c),
         }
+    }
+    shown
+}
+
+/// At most `width` columns of what is [`visible`].
+pub(super) fn fit(text: &str, width: usize, paint: &Paint) -> String {
+    let shown = visible(text, paint);
+    if columns(&shown) <= width {
+        return shown;
+    }
+    let mut fitted = split(&shown, width.saturating_sub(1)).0.to_owned();
+    if width > 0 {
+        fitted.push(paint.ellipsis());
     }
     fitted
 }
 
-/// Joins items into lines of at most `width`, broken between items.
-pub(super) fn wrap(items: &[String], separator: &str, width: usize) -> Vec<String> {
+/// As much as fits into `width` columns, and the rest.
+fn split(text: &str, width: usize) -> (&str, &str) {
+    let mut used = 0;
+    let end = text.char_indices().find(|(_, c)| {
+        used += c.width().unwrap_or(0);
+        used > width
+    });
+    text.split_at(end.map_or(text.len(), |(at, _)| at))
+}
+
+/// Joins items into lines of at most `width` columns, broken between items; within one only where it is longer than a line.
+pub(super) fn wrap(items: &[String], separator: &str, width: usize, paint: &Paint) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for item in items {
+        let item = visible(item, paint);
         match lines.last_mut() {
-            Some(line) if line.chars().count() + separator.chars().count() + item.chars().count() <= width => {
+            Some(line) if columns(line) + columns(separator) + columns(&item) <= width => {
                 line.push_str(separator);
-                line.push_str(item);
+                line.push_str(&item);
             }
-            _ => lines.push(item.clone()),
+            _ => broken(&item, width, &mut lines),
         }
     }
     lines
+}
+
+/// One item in as many lines as it needs, broken between words, or where it must be.
+fn broken(item: &str, width: usize, lines: &mut Vec<String>) {
+    let mut line = String::new();
+    for mut word in item.split(' ') {
+        if !line.is_empty() && columns(&line) + 1 + columns(word) > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        while columns(word) > width {
+            let (head, rest) = split(word, width.max(2));
+            lines.push(head.to_owned());
+            word = rest;
+        }
+        line.push_str(word);
+    }
+    lines.push(line);
 }
 
 #[cfg(test)]
@@ -202,7 +274,29 @@ mod tests {
         let paint = Paint::new(&Style::plain(80));
         assert_eq!(fit("abc", 3, &paint), "abc");
         assert_eq!(fit("abcd", 3, &paint), "ab…");
-        assert_eq!(fit("a\x1b[2J", 9, &paint), "a?[2J");
+        assert_eq!(fit("a\x1b[2J", 9, &paint), "a\\x1b[2J");
         assert_eq!(fit("abcd", 0, &paint), "");
+        assert_eq!(fit("a\u{202e}b\u{9b}\n", 40, &paint), "a\\u{202e}b\\x9b\\x0a");
+    }
+
+    #[test]
+    fn wide_characters_count_as_the_columns_that_they_take() {
+        let paint = Paint::new(&Style::plain(80));
+        assert_eq!(columns("東京"), 4);
+        assert_eq!(fit("東京都", 6, &paint), "東京都");
+        assert_eq!(fit("東京都", 5, &paint), "東京…");
+        assert_eq!(fit("東京都", 4, &paint), "東…");
+    }
+
+    #[test]
+    fn what_is_wrapped_is_neither_lost_nor_too_wide() {
+        let paint = Paint::new(&Style::plain(80));
+        let items = ["200 OK", "a rather long sentence of words", "0123456789abcdef"].map(str::to_owned);
+        for width in [3, 7, 10, 20, 60] {
+            let lines = wrap(&items, ", ", width, &paint);
+            assert!(lines.iter().all(|line| columns(line) <= width), "{width}: {lines:?}");
+            let told: String = lines.concat().replace([' ', ','], "");
+            assert_eq!(told, items.concat().replace(' ', ""), "{width}");
+        }
     }
 }
