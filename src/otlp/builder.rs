@@ -92,6 +92,7 @@ pub struct Builder {
     pub(super) metric_timeout: Option<Duration>,
     pub(super) temporality: Option<Temporality>,
     pub(super) propagators: Option<Vec<Propagator>>,
+    pub(super) known_methods: Option<Vec<String>>,
     pub(super) and_environment: bool,
     pub(super) set_globals: bool,
 }
@@ -206,6 +207,14 @@ impl Builder {
         self
     }
 
+    /// The methods that spans and metrics tell by name; others are `_OTHER`. By default those of RFC 9110, `PATCH` and
+    /// `QUERY`. This list takes their place, for the whole process and once; ten at most, since each is a series of its own
+    /// in the metrics of every server.
+    pub fn known_methods(mut self, methods: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.known_methods = Some(methods.into_iter().map(Into::into).collect());
+        self
+    }
+
     /// Whether the providers and the propagators become the process's globals. On.
     pub fn set_globals(mut self, on: bool) -> Self {
         self.set_globals = on;
@@ -228,9 +237,9 @@ impl Builder {
     }
 
     /// Spans that may wait for their export; further ones are dropped, and counted. 2048 by default, as the specification
-    /// has it. Raise it where some 400 requests may end at once.
+    /// has it, 2^20 at most: their places are allocated at once. Raise it where some 400 requests may end at once.
     pub fn batch_queue(mut self, spans: usize) -> Self {
-        self.batch_queue = Some(spans.max(1));
+        self.batch_queue = Some(spans.clamp(1, 1 << 20));
         self
     }
 
@@ -275,7 +284,7 @@ impl Builder {
         }
         let pipeline = Pipeline::build(&settings)?;
         if set_globals {
-            pipeline.set_globals(&settings.propagators);
+            pipeline.set_globals(&settings);
         }
         Ok(Guard::new(pipeline, settings))
     }

@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub(super) metric_interval: Duration,
     pub(super) temporality: Temporality,
     pub(super) propagators: Vec<Propagator>,
+    /// None: the usual ones.
+    pub(super) known_methods: Option<Vec<String>>,
     pub(super) shutdown: Duration,
     pub(super) warnings: Vec<String>,
 }
@@ -82,6 +84,7 @@ impl Settings {
                 .temporality
                 .unwrap_or_else(|| env.temporality("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE")),
             propagators: code.propagators.unwrap_or_else(|| env.propagators("OTEL_PROPAGATORS")),
+            known_methods: code.known_methods.or_else(|| env.known_methods("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS")),
             shutdown: longest(&collectors),
             collectors,
             warnings: Vec::new(),
@@ -96,9 +99,10 @@ impl Env<'_> {
         let delay = delay.unwrap_or_else(|| self.millis("OTEL_BSP_SCHEDULE_DELAY", Duration::from_secs(5)));
         let queue = queue.unwrap_or_else(|| self.count("OTEL_BSP_MAX_QUEUE_SIZE", 2048));
         let name = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+        let told = if size.is_some() { "the batch's size" } else { name };
         let size = size.unwrap_or_else(|| self.count(name, queue.min(512)));
         if size > queue {
-            self.warn(name, format_args!("is above the queue's size; {queue} is used"));
+            self.warn(told, format_args!("is above the queue's size; {queue} is used"));
         }
         Batch { delay, queue, size: size.min(queue) }
     }

@@ -81,7 +81,9 @@ impl fmt::Display for Shutdown {
 
 impl Guard {
     pub(super) fn new(pipeline: Pipeline, settings: Settings) -> Self {
-        let Settings { shutdown: deadline, warnings, .. } = settings;
+        let Settings { shutdown, warnings, .. } = settings;
+        // The clock can't tell a time that never comes.
+        let deadline = shutdown.min(Duration::from_secs(365 * 24 * 60 * 60));
         Self(Arc::new(Inner { pipeline, deadline, warnings, end: Mutex::default(), ended: Condvar::new() }))
     }
 

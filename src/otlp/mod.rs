@@ -12,7 +12,7 @@
 //! Clients come after `init()`: each takes the global providers when it is built, and does not see those that are set
 //! later.
 //!
-//! [`init`] reads the environment, [`builder`] takes what code wants to say. Both return a [`Guard`], which flushes when
+//! [`init`] reads the environment, [`builder()`] takes what code wants to say. Both return a [`Guard`], which flushes when
 //! it is told to or dropped. Its [`layer`](Guard::layer) exports the application's own `tracing` spans, among which those
 //! of requests nest. Exporting runs on threads of its own, never on the application's runtime, and never traces
 //! itself. A malformed value is warned of and its default used: telemetry must not keep a program from starting.
@@ -29,6 +29,7 @@
 //! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value,…`, percent-encoded | |
 //! | `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` | `otlp`, `console` (written to stderr), both, or `none` | `otlp` |
 //! | `OTEL_PROPAGATORS` | `tracecontext`, `baggage`, both, or `none`; also what clients send | `tracecontext,baggage` |
+//! | `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS` | `GET,BREW,…`: the methods that are told by name, ten at most; others are `_OTHER` | RFC 9110's, `PATCH`, `QUERY` |
 //! | `OTEL_TRACES_SAMPLER` | `always_on`, `always_off`, `traceidratio`, each also with `parentbased_` before it | `parentbased_always_on` |
 //! | `OTEL_TRACES_SAMPLER_ARG` | the ratio, from 0 to 1 | 1 |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT` | the collector; over HTTP a base, to which `/v1/traces` and `/v1/metrics` are added | `http://localhost:4318`, gRPC: 4317 |

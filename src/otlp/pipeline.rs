@@ -30,7 +30,7 @@ use super::{
     problem::Complaints,
     transport::Transport,
 };
-use crate::views::propagation;
+use crate::views::{propagation, semconv};
 
 /// Providers, and what they need to live.
 pub(super) struct Pipeline {
@@ -147,7 +147,8 @@ impl Pipeline {
     }
 
     /// Without an SDK the propagators still pass a caller's context on, as the specification wants it.
-    pub(super) fn set_globals(&self, propagators: &[Propagator]) {
+    pub(super) fn set_globals(&self, settings: &Settings) {
+        let propagators = &settings.propagators;
         let (context, baggage) =
             (propagators.contains(&Propagator::TraceContext), propagators.contains(&Propagator::Baggage));
         let all = propagators.iter().map(|propagator| -> Box<dyn TextMapPropagator + Send + Sync> {
@@ -158,6 +159,9 @@ impl Pipeline {
         });
         global::set_text_map_propagator(TextMapCompositePropagator::new(all.collect()));
         propagation::set_global(context, baggage);
+        if let Some(methods) = &settings.known_methods {
+            semconv::set_known_methods(methods);
+        }
         // A signal that is left out here may well be the application's own affair.
         if self.metrics {
             global::set_meter_provider(self.meter_provider.clone());

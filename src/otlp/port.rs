@@ -5,7 +5,7 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, Read},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -14,6 +14,7 @@ use std::{
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use pin_project_lite::pin_project;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -105,7 +106,8 @@ impl Listening {
         let this = self.project();
         if matches!(result, Poll::Ready(Err(_))) && *this.listens {
             let mut last = [0; ENOUGH];
-            let count = this.stream.try_read(&mut last).unwrap_or(0);
+            // Past tokio, which may not have been told yet that there is something to read.
+            let count = (&*SockRef::from(&*this.stream)).read(&mut last).unwrap_or(0);
             *this.listens = this.heard.add(&last[..count]);
         }
         result

@@ -6,6 +6,7 @@ use super::{
     super::{Exporter, Propagator},
     values::Env,
 };
+use crate::views::semconv::MOST_METHODS;
 
 impl Env<'_> {
     /// `otlp`, `console`, `none`, or some of them.
@@ -28,6 +29,21 @@ impl Env<'_> {
             self.warn(name, "`none` beside others has no effect");
         }
         found.into_iter().flatten().collect()
+    }
+
+    /// Case matters, as it does in HTTP. The list takes the place of the usual one.
+    pub(super) fn known_methods(&mut self, name: &str) -> Option<Vec<String>> {
+        let mut methods: Vec<String> = Vec::new();
+        for method in self.get(name)?.split(',').map(str::trim).filter(|method| !method.is_empty()) {
+            if !methods.iter().any(|known| known == method) {
+                methods.push(method.to_owned());
+            }
+        }
+        if methods.len() > MOST_METHODS {
+            self.warn(name, format_args!("only the first {MOST_METHODS} are told by name"));
+            methods.truncate(MOST_METHODS);
+        }
+        Some(methods)
     }
 
     pub(super) fn temporality(&mut self, name: &str) -> Temporality {

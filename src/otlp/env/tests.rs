@@ -4,7 +4,7 @@ use std::{cell::RefCell, collections::BTreeSet};
 
 use super::*;
 use crate::otlp::{
-    Protocol, builder,
+    Compression, Protocol, builder,
     env::{resource::instance_id, target::DEFAULT_TIMEOUT},
 };
 
@@ -65,6 +65,74 @@ fn what_code_says_wins_but_for_the_service_name() {
     assert_eq!(endpoints(&both), [["http://code:2/"; 2], env].concat());
     assert_eq!(endpoints(&read(code().and_environment(), &[])), ["http://code:2/"; 2]);
     assert_eq!(attribute(&read(code(), &[]), "service.name"), "coded");
+}
+
+#[test]
+fn every_option_of_the_builder_wins_over_its_variable() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a=env,b=env"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+        ("OTEL_METRICS_EXPORTER", "console"),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+        ("OTEL_ATTRIBUTE_COUNT_LIMIT", "1"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "1"),
+        ("OTEL_BSP_EXPORT_TIMEOUT", "1"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "1"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "1"),
+        ("OTEL_METRIC_EXPORT_TIMEOUT", "1"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+        ("OTEL_PROPAGATORS", "none"),
+        ("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "ENV"),
+    ];
+    let seconds = Duration::from_secs;
+    let code = builder()
+        .protocol(Protocol::HttpProtobuf)
+        .header("a", "code")
+        .timeout(seconds(20))
+        .compression(Compression::None)
+        .traces_exporters([Exporter::Otlp, Exporter::Console])
+        .metrics_exporters([Exporter::Otlp])
+        .sampler(Sampler::AlwaysOn)
+        .span_limits(SpanLimits::default())
+        .batch_delay(seconds(2))
+        .batch_timeout(seconds(3))
+        .batch_queue(40)
+        .batch_size(50)
+        .metric_interval(seconds(6))
+        .metric_timeout(seconds(7))
+        .temporality(Temporality::LowMemory)
+        .propagators([Propagator::Baggage])
+        .known_methods(["CODE"]);
+    let settings = read(code, &variables);
+    let collector = &settings.collectors[0];
+    let (traces, metrics) = (collector.traces.as_ref().unwrap(), collector.metrics.as_ref().unwrap());
+    assert_eq!((traces.protocol, traces.gzip, traces.timeout), (Protocol::HttpProtobuf, false, seconds(3)));
+    assert_eq!((metrics.timeout, metrics.patience, settings.shutdown), (seconds(7), seconds(20), seconds(20)));
+    assert_eq!((&traces.headers["a"], &traces.headers["b"]), (&"code".parse().unwrap(), &"env".parse().unwrap()));
+    assert_eq!(settings.console, Console { traces: true, metrics: false });
+    assert!(matches!(settings.sampler, Sampler::AlwaysOn));
+    assert_eq!(settings.limits.max_attributes_per_span, 128);
+    assert_eq!(settings.batch, Batch { delay: seconds(2), queue: 40, size: 40 });
+    assert_eq!((settings.metric_interval, settings.temporality), (seconds(6), Temporality::LowMemory));
+    assert_eq!(settings.propagators, [Propagator::Baggage]);
+    assert_eq!(settings.known_methods.as_deref(), Some(&["CODE".to_owned()][..]));
+    let both = read(
+        builder().endpoint("http://code").and_environment(),
+        &[variables[1], ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://env")],
+    );
+    let fields = |i: usize| both.collectors[i].traces.as_ref().unwrap().headers.len();
+    assert_eq!((fields(0), fields(1)), (0, 2), "the environment's credentials go to its own collector");
+}
+
+#[test]
+fn a_certificate_or_key_of_code_that_can_not_be_used_is_an_error() {
+    for code in [builder().certificate("garbage"), builder().client_identity("garbage", "garbage")] {
+        assert!(Settings::read(code, &|_| None).is_err());
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::{
     process::{Child, Command, Output, Stdio},
 };
 
+use http_body_util::BodyExt;
 use httptrace::Client;
 use opentelemetry::{
     Context, KeyValue,
@@ -15,6 +16,8 @@ use opentelemetry::{
     metrics::MeterProvider,
     trace::{Link, Span, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, Tracer, TracerProvider},
 };
+
+use crate::support::PATIENCE;
 
 /// A running application.
 pub(super) struct Application(Child);
@@ -93,8 +96,12 @@ fn application() {
         let caller = SpanContext::new(TraceId::from(1), SpanId::from(1), TraceFlags::SAMPLED, true, Default::default());
         let context = Context::new().with_remote_span_context(caller).with_baggage([KeyValue::new("who", "tests")]);
         let _attached = context.attach();
-        let response = Client::new().get(url.parse().expect("a URL"));
-        runtime.block_on(response).expect("an answer");
+        let client = Client::new();
+        let response = client.get(url.parse().expect("a URL"));
+        let body = runtime.block_on(response).expect("an answer").into_body();
+        runtime.block_on(body.collect()).expect("a whole answer");
+        // The attempt is over when its connection is back.
+        runtime.block_on(client.shutdown(PATIENCE));
     }
     let _ = std::io::stdin().read_to_end(&mut Vec::new());
     println!("\nended: {}", guard.shutdown());

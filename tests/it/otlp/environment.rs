@@ -341,6 +341,26 @@ async fn propagators() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn known_methods() {
+    for (value, name, method) in [("", "GET", "GET"), ("BREW, GET", "GET", "GET"), ("get,BREW", "HTTP", "_OTHER")] {
+        let collector = Collector::http();
+        let origin = Origin::plain().serve(async |_: Request<_>| Response::new(Full::<bytes::Bytes>::default()));
+        let url = origin.url("/").to_string();
+        let variables = [("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", value), ("APPLICATION_REQUEST", &url)];
+        exported(&collector, &variables).await;
+        let spans = spans(&collector);
+        let client = spans.iter().find(|span| span.name == name).expect("a span of the request");
+        let told = client.attributes.iter().find(|attribute| attribute.key == "http.request.method");
+        assert_eq!(told.map(text).as_deref(), Some(method), "{value}");
+        let Some(Data::Histogram(duration)) = collector.metric("http.client.request.duration").await.data else {
+            panic!("a histogram")
+        };
+        let told = duration.data_points[0].attributes.iter().find(|attribute| attribute.key == "http.request.method");
+        assert_eq!(told.map(text).as_deref(), Some(method), "{value}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_senseless_value_is_one_warning_and_the_default() {
     for name in [
         "OTEL_METRIC_EXPORT_INTERVAL",

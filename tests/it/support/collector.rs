@@ -167,8 +167,9 @@ struct State {
 impl State {
     /// Answers as told: hangs, refuses with a status, or lets `keep` have what was sent. Returns how much it refuses.
     async fn export(&self, keep: impl FnOnce(&mut Received)) -> Result<i64, u16> {
-        self.received.send_modify(|received| received.exports += 1);
+        // First, so that who sees the export can change the answer to the next one.
         let answer = *self.answer.borrow();
+        self.received.send_modify(|received| received.exports += 1);
         match answer {
             Answer::Hang => std::future::pending().await,
             Answer::Status(status) => Err(status),
