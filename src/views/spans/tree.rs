@@ -14,7 +14,7 @@ use crate::{
     clock::TimeAnchor,
     error::Error,
     phase::Phase,
-    timeline::{DialRecord, EventKind, PhaseSpan, Timeline, setup_phases},
+    timeline::{DialRecord, EventKind, PhaseSpan, Timeline},
     views::semconv,
 };
 
@@ -76,8 +76,7 @@ impl Tree<'_> {
     pub(super) fn dial(&self, dial: &DialRecord) -> (BoxedSpan, Instant) {
         let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
         let below = self.below(span.span_context());
-        let mut steps: Vec<_> = setup_phases(&dial.setup, Phase::GetConnection, dial.end).collect();
-        steps.sort_by_key(|step| step.start);
+        let mut steps = dial.phases();
         self.set_apart(&mut steps);
         for step in &steps {
             let attributes = step.detail.map_or_else(Vec::new, attributes::setup);
