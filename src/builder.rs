@@ -145,7 +145,7 @@ impl ClientBuilder {
 
     /// Where metrics go. Default: the global provider as it is at `build()`; one that is set later is not seen. Which
     /// metrics there are: [`views::metrics`](crate::views::metrics).
-    pub fn meter_provider(mut self, provider: &dyn MeterProvider) -> Self {
+    pub fn meter_provider<P: MeterProvider + ?Sized + 'static>(mut self, provider: &P) -> Self {
         self.metrics = Some(Metrics::new(provider));
         self
     }

@@ -30,7 +30,7 @@ use super::{
     problem::Complaints,
     transport::Transport,
 };
-use crate::views::{propagation, semconv};
+use crate::views::{metrics::Metrics, propagation, semconv};
 
 /// Providers, and what they need to live.
 pub(super) struct Pipeline {
@@ -164,6 +164,8 @@ impl Pipeline {
         }
         // A signal that is left out here may well be the application's own affair.
         if self.metrics {
+            // Clients of the global provider do not see its type; this lets them know it again.
+            let _ = Metrics::new(&self.meter_provider);
             global::set_meter_provider(self.meter_provider.clone());
         }
         if self.spans {

@@ -45,6 +45,7 @@
 
 mod connections;
 mod instruments;
+mod series;
 mod servers;
 
 use std::{
@@ -65,6 +66,7 @@ use opentelemetry::{
 use self::{
     connections::Connection,
     instruments::Instruments,
+    series::{Kind, Took},
     servers::{Server, Servers},
 };
 use super::{
@@ -86,10 +88,10 @@ pub struct Metrics(Option<Arc<Instruments>>);
 impl Metrics {
     /// Metrics of this provider.
     #[must_use]
-    pub fn new(provider: &dyn MeterProvider) -> Self {
+    pub fn new<P: MeterProvider + ?Sized + 'static>(provider: &P) -> Self {
         let meter = provider.meter_with_scope(scope());
         Self((!is_noop(&meter)).then(|| {
-            let servers = Servers::of(&meter, address(&meter));
+            let servers = Servers::of(&meter, address(&meter), series::binds::<P>());
             Arc::new(Instruments::new(meter, servers))
         }))
     }
@@ -158,45 +160,54 @@ impl Attempt {
 
     /// Duration, first byte and sizes have one set of labels, which is made once.
     fn took(&self, timeline: &Timeline) {
-        let method = KeyValue::new(HTTP_REQUEST_METHOD, methods()[self.method]);
-        let status = timeline.status.map(|status| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())));
-        let version =
-            semconv::protocol_version(timeline).map(|version| KeyValue::new(NETWORK_PROTOCOL_VERSION, version));
+        let end = timeline.response_end.or(timeline.end).unwrap_or(timeline.start);
+        let since = |at: Instant| at.saturating_duration_since(timeline.start).as_secs_f64();
+        let took = Took {
+            seconds: since(end),
+            first_byte: timeline.final_first_byte.map(since),
+            request_bytes: timeline.request_body_bytes.filter(|bytes| *bytes > 0),
+            response_bytes: Some(timeline.response_body_bytes).filter(|bytes| *bytes > 0),
+        };
         let error_type = match (&timeline.error, timeline.status) {
             (Some(error), _) => Some(error.error_type()),
             (None, Some(status)) if status.as_u16() >= 400 => Some(status_text(status)),
             (None, _) => None,
         };
-        match (error_type, status, version) {
-            (None, Some(status), Some(version)) => {
-                let [address, port] = &self.server.labels;
-                self.measured(timeline, &[method, status, version, address.clone(), port.clone()], None);
+        let version = semconv::protocol_version(timeline);
+        match (error_type, timeline.status, version, &self.server.kept) {
+            (None, Some(status), Some(version), Some(kept)) => {
+                kept.answers(Kind { method: self.method, status, version }).record(&self.instruments, &took);
             }
-            (error_type, status, version) => {
-                let phase = timeline.error.as_ref().map(|error| KeyValue::new(ERROR_PHASE, error.phase().as_str()));
-                let error_type = error_type.map(|error_type| KeyValue::new(ERROR_TYPE, error_type));
-                let all = self.labels([error_type, Some(method), status, phase.clone(), version]);
-                // The conventions' own sizes do not know the phase.
-                let without = phase.map(|phase| all.iter().filter(|label| label.key != phase.key).cloned().collect());
-                self.measured(timeline, &all, without);
-            }
+            _ => self.took_otherwise(timeline, error_type, version, &took),
         }
     }
 
-    fn measured(&self, timeline: &Timeline, labels: &[KeyValue], sizes: Option<Vec<KeyValue>>) {
+    /// What is rare has its labels made for it.
+    fn took_otherwise(
+        &self,
+        timeline: &Timeline,
+        error_type: Option<&'static str>,
+        version: Option<&'static str>,
+        took: &Took,
+    ) {
         let Instruments { duration, first_byte, request_size, response_size, .. } = &*self.instruments;
-        let end = timeline.response_end.or(timeline.end).unwrap_or(timeline.start);
-        let since = |at: Instant| at.saturating_duration_since(timeline.start).as_secs_f64();
-        duration.record(since(end), labels);
-        if let Some(at) = timeline.final_first_byte {
-            first_byte.record(since(at), labels);
+        let method = KeyValue::new(HTTP_REQUEST_METHOD, methods()[self.method]);
+        let status = timeline.status.map(|status| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())));
+        let version = version.map(|version| KeyValue::new(NETWORK_PROTOCOL_VERSION, version));
+        let phase = timeline.error.as_ref().map(|error| KeyValue::new(ERROR_PHASE, error.phase().as_str()));
+        let error_type = error_type.map(|error_type| KeyValue::new(ERROR_TYPE, error_type));
+        let labels = self.labels([error_type, Some(method), status, phase, version]);
+        duration.record(took.seconds, &labels);
+        if let Some(seconds) = took.first_byte {
+            first_byte.record(seconds, &labels);
         }
-        let labels = sizes.as_deref().unwrap_or(labels);
-        if let Some(bytes) = timeline.request_body_bytes.filter(|bytes| *bytes > 0) {
-            request_size.record(bytes, labels);
+        // The conventions' own sizes do not know the phase.
+        let labels: Vec<_> = labels.into_iter().filter(|label| label.key.as_str() != ERROR_PHASE).collect();
+        if let Some(bytes) = took.request_bytes {
+            request_size.record(bytes, &labels);
         }
-        if timeline.response_body_bytes > 0 {
-            response_size.record(timeline.response_body_bytes, labels);
+        if let Some(bytes) = took.response_bytes {
+            response_size.record(bytes, &labels);
         }
     }
 }
@@ -247,16 +258,23 @@ impl Report for Attempt {
     }
 
     fn got_connection(&self, used: &ConnectionUse, waited: Duration) {
-        let Instruments { acquisitions, idle, queue, .. } = &*self.instruments;
-        let [address, port] = &self.server.labels;
         self.server.acquired(used.reused());
-        let reused = KeyValue::new(CONNECTION_REUSED, used.reused());
-        acquisitions.add(1, &[reused, address.clone(), port.clone()]);
-        if let Some(time) = used.idle_time {
-            let outcome = KeyValue::new(IDLE_OUTCOME, "reused");
-            idle.record(time.as_secs_f64(), &[outcome, address.clone(), port.clone()]);
+        let idle = used.idle_time.map(|time| time.as_secs_f64());
+        let instruments = &self.instruments;
+        if let Some(kept) = &self.server.kept {
+            kept.acquired(instruments, used.reused());
+            if let Some(seconds) = idle {
+                kept.idle(instruments, seconds);
+            }
+            kept.queued(instruments, waited.as_secs_f64());
+            return;
         }
-        queue.record(waited.as_secs_f64(), &self.server.labels);
+        let reused = self.labels([Some(KeyValue::new(CONNECTION_REUSED, used.reused()))]);
+        instruments.acquisitions.add(1, &reused);
+        if let Some(seconds) = idle {
+            instruments.idle.record(seconds, &self.labels([Some(KeyValue::new(IDLE_OUTCOME, "reused"))]));
+        }
+        instruments.queue.record(waited.as_secs_f64(), &self.server.labels);
     }
 
     fn finished(&self, timeline: &Timeline) {

@@ -23,11 +23,16 @@ use opentelemetry::{
     metrics::{AsyncInstrument, Meter},
 };
 
+use super::series::Kept;
 use crate::{connection::Protocol, views::semconv::*};
 
 /// All servers that attempts or connections are under way to, or were a collection ago.
 pub(super) struct Servers {
     known: Mutex<HashMap<Address, Arc<Server>>>,
+    /// Whom the last attempt was to. To compare a host costs a tenth of a look-up by hash.
+    last: Mutex<Option<(Address, Weak<Server>)>>,
+    /// The provider's series can be bound.
+    binds: AtomicBool,
     /// What is going on with all others together.
     beyond: Arc<Levels>,
 }
@@ -39,9 +44,18 @@ type Address = (Arc<str>, u16);
 pub(super) struct Server {
     /// `server.address` and `server.port`.
     pub(super) labels: [KeyValue; 2],
+    /// The series of its requests; those beyond the most servers have theirs looked up.
+    pub(super) kept: Option<Kept>,
     levels: Arc<Levels>,
     /// Callbacks that have seen nobody use it.
     unused: AtomicU32,
+}
+
+impl Server {
+    /// It may be over before the next collection, which has yet to tell of it.
+    fn is_used(&self) {
+        self.unused.store(0, Ordering::Relaxed);
+    }
 }
 
 impl Deref for Server {
@@ -103,14 +117,16 @@ impl Servers {
     /// A meter's address is its provider's as long as somebody holds the meter. A provider that was dropped while
     /// another library held a meter of it, and whose address was given to a new one, would be taken for that one; then
     /// the new one's clients have none of these metrics.
-    pub(super) fn of(meter: &Meter, address: usize) -> Arc<Self> {
+    pub(super) fn of(meter: &Meter, address: usize, binds: bool) -> Arc<Self> {
         let mut providers = lock(&PROVIDERS);
         providers.retain(|(_, servers)| servers.strong_count() > 0);
         if let Some(servers) = providers.iter().find(|known| known.0 == address).and_then(|known| known.1.upgrade()) {
+            servers.binds.fetch_or(binds, Ordering::Relaxed);
             return servers;
         }
         let beyond = Arc::new(Levels::new(vec![KeyValue::new(OVERFLOW, true)]));
-        let servers = Arc::new(Self { known: Mutex::default(), beyond });
+        let servers =
+            Arc::new(Self { known: Mutex::default(), last: Mutex::default(), binds: AtomicBool::new(binds), beyond });
         servers.register(meter);
         providers.push((address, Arc::downgrade(&servers)));
         servers
@@ -142,23 +158,37 @@ impl Servers {
 
     /// The state of one server, which it may share with others.
     pub(super) fn get(&self, host: &Arc<str>, port: u16) -> Arc<Server> {
+        let mut last = lock(&self.last);
+        if let Some(((name, number), server)) = &*last
+            && *number == port
+            && (Arc::ptr_eq(name, host) || name == host)
+            && let Some(server) = server.upgrade()
+        {
+            server.is_used();
+            return server;
+        }
+        let server = self.find((Arc::clone(host), port));
+        *last = Some(((Arc::clone(host), port), Arc::downgrade(&server)));
+        server
+    }
+
+    fn find(&self, key: Address) -> Arc<Server> {
         let mut known = lock(&self.known);
-        let key = (Arc::clone(host), port);
         if let Some(server) = known.get(&key) {
-            // It may be over before the next collection, which has yet to tell of it.
-            server.unused.store(0, Ordering::Relaxed);
+            server.is_used();
             return Arc::clone(server);
         }
-        let server = |labels: [KeyValue; 2], levels| Arc::new(Server { labels, levels, unused: AtomicU32::new(0) });
         let labels = [
-            KeyValue::new(SERVER_ADDRESS, StringValue::from(Arc::clone(host))),
-            KeyValue::new(SERVER_PORT, i64::from(port)),
+            KeyValue::new(SERVER_ADDRESS, StringValue::from(Arc::clone(&key.0))),
+            KeyValue::new(SERVER_PORT, i64::from(key.1)),
         ];
+        let unused = AtomicU32::new(0);
         if known.len() >= MAX_SERVERS {
-            return server(labels, Arc::clone(&self.beyond));
+            return Arc::new(Server { labels, kept: None, levels: Arc::clone(&self.beyond), unused });
         }
+        let kept = Some(Kept::new(&labels, self.binds.load(Ordering::Relaxed)));
         let levels = Arc::new(Levels::new(labels.to_vec()));
-        let server = server(labels, levels);
+        let server = Arc::new(Server { labels, kept, levels, unused });
         known.insert(key, Arc::clone(&server));
         server
     }

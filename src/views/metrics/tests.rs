@@ -1,7 +1,11 @@
 //! What attempts leave in a meter, read from an in-memory exporter.
 
-use std::thread;
+use std::{sync::Mutex, thread};
 
+use opentelemetry::{
+    InstrumentationScope,
+    metrics::{Counter, Histogram, HistogramBuilder, InstrumentBuilder, InstrumentProvider, SyncInstrument},
+};
 use opentelemetry_sdk::metrics::{
     Aggregation, InMemoryMetricExporter, Instrument, MeterProviderBuilder, PeriodicReader, SdkMeterProvider, Stream,
     data::{AggregatedMetrics, MetricData},
@@ -204,6 +208,68 @@ fn no_acquisition_is_lost_or_told_twice_between_two_intervals() {
     });
     add(server.interval());
     assert_eq!((all, reused), (4 * EACH, 3 * EACH));
+}
+
+/// A provider that knows only what is stable of the API.
+#[derive(Clone, Default)]
+struct Plain(Arc<Mutex<Vec<String>>>);
+
+struct PlainInstrument(&'static str, Plain);
+
+impl MeterProvider for Plain {
+    fn meter_with_scope(&self, _: InstrumentationScope) -> Meter {
+        Meter::new(Arc::new(self.clone()))
+    }
+}
+
+impl InstrumentProvider for Plain {
+    fn u64_counter(&self, _: InstrumentBuilder<'_, Counter<u64>>) -> Counter<u64> {
+        Counter::new(Arc::new(PlainInstrument("counter", self.clone())))
+    }
+
+    fn f64_histogram(&self, _: HistogramBuilder<'_, Histogram<f64>>) -> Histogram<f64> {
+        Histogram::new(Arc::new(PlainInstrument("histogram", self.clone())))
+    }
+}
+
+impl<T> SyncInstrument<T> for PlainInstrument {
+    fn measure(&self, _: T, labels: &[KeyValue]) {
+        self.1.0.lock().unwrap().push(format!("{} {}", self.0, shown(labels.iter())));
+    }
+}
+
+#[test]
+fn a_provider_that_can_not_bind_series_loses_nothing() {
+    let provider = Plain::default();
+    let metrics = Metrics::new(&provider);
+    (0..2).for_each(|_| reused(&metrics, 200));
+    let server = "server.address=example.com server.port=443";
+    let answer = "http.request.method=GET http.response.status_code=200 network.protocol.version=1.1";
+    let each = [
+        format!("counter httptrace.connection.reused=true {server}"),
+        format!("histogram httptrace.idle.outcome=reused {server}"),
+        format!("histogram {server}"),
+        format!("histogram {answer} {server}"),
+        format!("histogram {answer} {server}"),
+    ];
+    assert_eq!(*provider.0.lock().unwrap(), [each.clone(), each].concat());
+}
+
+#[test]
+fn a_series_is_found_again_whatever_came_between() {
+    let (provider, exporter) = provider();
+    let metrics = Metrics::new(&provider);
+    // More kinds than are kept, some of which have errors, and the first ones once more.
+    let statuses = || (200..212).chain([404, 200, 201]);
+    statuses().for_each(|status| reused(&metrics, status));
+    statuses().for_each(|status| reused(&Metrics::new(&provider), status));
+    let points = collected(&provider, &exporter, HTTP_CLIENT_REQUEST_DURATION);
+    let seconds =
+        |status: &str| points.iter().filter(|point| point.0.contains(status)).map(|point| point.1).sum::<f64>();
+    let times = |status| (seconds(status) / 0.03).round();
+    assert_eq!((points.len(), times("=200 "), times("=201 "), times("=211 ")), (13, 4.0, 4.0, 2.0));
+    assert_eq!(collected(&provider, &exporter, CONNECTION_ACQUISITIONS)[0].1, 30.0);
+    assert_eq!(collected(&provider, &exporter, CONNECTION_IDLE_DURATION).len(), 1);
 }
 
 /// Requests are under way to these hosts.
