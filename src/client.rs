@@ -31,7 +31,7 @@ use http_body::Body;
 use self::{
     attempt::{Attempt, lower_case},
     dialing::Dial,
-    head::prepare,
+    head::{keep_out_of_table, prepare},
 };
 use crate::{
     builder::ClientBuilder,
@@ -443,6 +443,9 @@ impl Call {
             body_idle: config.body_idle_timeout,
         };
         let exchange = self.attempt.exchange(&head, &shared, terms);
+        if shared.info.protocol == Protocol::Http2 && self.attempt.info.is_some() {
+            keep_out_of_table(&mut head.headers);
+        }
         let body = RequestBody::new(payload, Arc::clone(&exchange), &shared);
         exchange::send(conn, Request::from_parts(head, body), exchange, guards, asks)
     }

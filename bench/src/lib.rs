@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 
 pub use self::{
     origin::{Origin, serve},
-    rows::Row,
+    rows::{Crowd, Held, Row},
     workload::{Load, Protocol, Workload},
 };
 
@@ -65,10 +65,42 @@ impl Bench {
         rows::run(self, row, meter)
     }
 
+    /// Measures requests in a crowd of this size.
+    ///
+    /// # Errors
+    ///
+    /// When a request fails.
+    pub fn run_in(&self, crowd: Crowd, size: usize, meter: &mut impl Meter) -> Result<(), BoxError> {
+        rows::run_crowd(self, crowd, size, meter)
+    }
+
+    /// Opens as many as the workload has requests, and holds them while the meter looks.
+    ///
+    /// # Errors
+    ///
+    /// When a request fails.
+    pub fn hold(&self, row: Row, held: Held, meter: &mut impl Meter) -> Result<(), BoxError> {
+        rows::hold(self, row, held, self.workload.requests, meter)
+    }
+
+    /// How many requests there are.
+    pub fn many(&self) -> usize {
+        self.workload.requests
+    }
+
     pub(crate) fn drive(&self, client: &impl Fetch, meter: &mut impl Meter) -> Result<(), BoxError> {
         self.runtime.block_on(repeat(client, self.workload, WARM_UP))?;
+        self.measure(meter, repeat(client, self.workload, self.workload.requests))
+    }
+
+    /// Runs what is measured.
+    pub(crate) fn measure(
+        &self,
+        meter: &mut impl Meter,
+        measured: impl Future<Output = Result<(), BoxError>>,
+    ) -> Result<(), BoxError> {
         let mut result = Ok(());
-        meter.meter(|| result = httptrace_bench_measured(&self.runtime, client, self.workload));
+        meter.meter(|| result = httptrace_bench_measured(&self.runtime, measured));
         result
     }
 
@@ -91,8 +123,11 @@ impl Bench {
 
 /// The region that callgrind collects: `bench/run` names this very function in `--toggle-collect`.
 #[inline(never)]
-fn httptrace_bench_measured(runtime: &Runtime, client: &impl Fetch, workload: Workload) -> Result<(), BoxError> {
-    runtime.block_on(repeat(client, workload, workload.requests))
+fn httptrace_bench_measured(
+    runtime: &Runtime,
+    measured: impl Future<Output = Result<(), BoxError>>,
+) -> Result<(), BoxError> {
+    runtime.block_on(measured)
 }
 
 async fn repeat(client: &impl Fetch, workload: Workload, requests: usize) -> Result<(), BoxError> {

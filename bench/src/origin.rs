@@ -2,7 +2,7 @@
 //!
 //! The bench's binary starts itself again with the one argument `serve`. The child binds three free loopback ports (HTTP/1.1,
 //! HTTP/1.1 over TLS, HTTP/2), prints them and its certificate, and answers until it is killed: `/big` with 1 MiB, `/close`
-//! with an end of the connection, `/v1/…` as a collector that takes everything, all else with five bytes.
+//! with an end of the connection, `/never` not at all, `/v1/…` as a collector that takes everything, all else with five bytes.
 
 use std::{
     convert::Infallible,
@@ -151,6 +151,9 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
         _ if request.method() == Method::POST => b"", // what was exported has been taken
         _ => SMALL,
     })));
+    if request.uri().path() == "/never" {
+        return std::future::pending().await;
+    }
     if request.uri().path() == "/close" {
         response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }

@@ -1,7 +1,7 @@
 //! The request's head as it is sent: the protocol's form of the target, and all framing fields.
 
 use http::{
-    HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
     header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
@@ -64,6 +64,15 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
                 }
             }
         }
+    }
+}
+
+/// HTTP/2: no `traceparent` ever comes again, so it is written without a place in the header table (RFC 7541 §6.2.3). It
+/// would be compared with all those before it, and drive out what does come again.
+pub(super) fn keep_out_of_table(headers: &mut HeaderMap) {
+    static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+    if let Some(value) = headers.get_mut(&TRACEPARENT) {
+        value.set_sensitive(true);
     }
 }
 

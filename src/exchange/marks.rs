@@ -19,6 +19,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::Incoming;
 
 use super::{
+    Stream,
     upload::{May, Upload},
     wire::Wire,
 };
@@ -41,7 +42,7 @@ pub(crate) struct Exchange {
     fields: Option<Box<Fields>>,
     upload: Mutex<Upload>,
     terms: Terms,
-    on_free: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    on_free: Mutex<Option<Stream>>,
     body_error: OnceLock<BodyError>,
     /// A response body without bytes, kept until its stream has ended.
     parked: Mutex<Option<Incoming>>,
@@ -510,9 +511,9 @@ impl Exchange {
         self.side_over(|marks| (marks.request_over, marks.response_over) = (true, true));
     }
 
-    /// HTTP/2: calls `free` once both sides and the application are done with the stream.
-    pub(crate) fn when_free(&self, free: Box<dyn FnOnce() + Send>) {
-        *self.on_free.lock().unwrap_or_else(PoisonError::into_inner) = Some(free);
+    /// HTTP/2: gives the stream back once both sides and the application are done with it.
+    pub(super) fn when_free(&self, stream: Stream) {
+        *self.on_free.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         self.side_over(|_| {});
     }
 
@@ -537,9 +538,9 @@ impl Exchange {
                 self.request_written(self.hooks.now(), Some(&Error::canceled(Phase::RequestWrite)));
             }
             drop(self.parked.lock().unwrap_or_else(PoisonError::into_inner).take());
-            let free = self.on_free.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(free) = free {
-                free();
+            let stream = self.on_free.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(stream) = stream {
+                stream.free();
             }
         }
     }

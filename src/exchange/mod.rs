@@ -140,7 +140,7 @@ struct Returning {
 /// A connection on loan to a request: what goes back.
 pub(crate) enum Loan {
     Http1 { sender: http1::SendRequest<RequestBody>, shared: Arc<Shared>, owed: emit::Return },
-    Http2 { shared: Arc<Shared>, owed: emit::Return },
+    Http2(Stream),
 }
 
 /// What is to become of a connection after its response.
@@ -354,7 +354,7 @@ pub(crate) fn send(
         }
         Conn::Http2 { mut sender, shared } => {
             let answer = Answer::Http2 { answer: sender.try_send_request(request) };
-            (answer, Loan::Http2 { shared, owed })
+            (answer, Loan::Http2(Stream { shared, owed }))
         }
     };
     let body = Live::new(Ending::new(response, loan, exchange), asks.deadline);
@@ -398,24 +398,36 @@ impl Loan {
                     leave(&shared, Returning::new(sender, owed, exchange, Some(rest)));
                 }
             },
-            Self::Http2 { shared, owed } => {
+            Self::Http2(stream) => {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
                 if !exchange.is_request_over() {
-                    shared.desk().unfinished(exchange);
+                    stream.shared.desk().unfinished(exchange);
                 }
-                exchange.when_free(Box::new(move || {
-                    // A stream that ends with its connection goes nowhere.
-                    let outcome = if shared.desk().ended {
-                        IdleReturn::Closed(shared.closing(CloseReason::PeerClosed))
-                    } else {
-                        shared.home().stream_ended()
-                    };
-                    let outcome = outcome.reason().map_or(outcome, |reason| IdleReturn::Closed(shared.closing(reason)));
-                    owed.done(outcome);
-                }));
+                exchange.when_free(stream);
             }
         }
+    }
+}
+
+/// A stream of an HTTP/2 connection that a request has.
+pub(crate) struct Stream {
+    shared: Arc<Shared>,
+    owed: emit::Return,
+}
+
+impl Stream {
+    /// Everybody is done with it.
+    fn free(self) {
+        let Self { shared, owed } = self;
+        // A stream that ends with its connection goes nowhere.
+        let outcome = if shared.desk().ended {
+            IdleReturn::Closed(shared.closing(CloseReason::PeerClosed))
+        } else {
+            shared.home().stream_ended()
+        };
+        let outcome = outcome.reason().map_or(outcome, |reason| IdleReturn::Closed(shared.closing(reason)));
+        owed.done(outcome);
     }
 }
 

@@ -59,8 +59,6 @@ enum Scanner {
         out: Frames,
         inbound: Frames,
         due: Vec<Fact>,
-        /// Empty between two reads.
-        facts: Vec<Fact>,
         /// When the first byte of a frame's header was readable whose last one is still to come.
         header_began: Option<Instant>,
     },
@@ -78,7 +76,6 @@ impl Sensor {
                 out: Frames::outbound(),
                 inbound: Frames::inbound(),
                 due: Vec::new(),
-                facts: Vec::new(),
                 header_began: None,
             },
         };
@@ -107,6 +104,13 @@ impl Sensor {
                         *head_due |= *matched == END_OF_HEAD.len();
                     }
                 }
+            }
+            Scanner::Http2 { out, due, .. } if due.is_empty() && !self.transport.holds_back() => {
+                let at = self.transport.last_write();
+                for bytes in bytes {
+                    out.pass(bytes, |fact| self.wire.told_out(fact, at));
+                }
+                return;
             }
             Scanner::Http2 { out, due, .. } => {
                 for bytes in bytes {
@@ -189,11 +193,9 @@ impl Sensor {
                 });
                 result.map_err(io::Error::other)
             }
-            Scanner::Http2 { inbound, facts, header_began, .. } => {
-                inbound.pass(bytes, |fact| facts.push(fact));
-                for fact in facts.drain(..) {
-                    self.wire.told_in(fact, at, *header_began);
-                }
+            Scanner::Http2 { inbound, header_began, .. } => {
+                let began = *header_began;
+                inbound.pass(bytes, |fact| self.wire.told_in(fact, at, began));
                 // A header of nine bytes may come in nine reads.
                 let goes_on = inbound.is_within_header() && bytes.len() < 9 && header_began.is_some();
                 if !goes_on {

@@ -6,7 +6,7 @@
 //! it ([`Streams::opened`], [`Wire::answered`]): then all detail per stream is given up on that connection.
 
 use std::{
-    collections::BTreeMap,
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -45,8 +45,8 @@ struct Streams {
     next: u32,
     /// The last stream whose HEADERS were seen to go.
     opened: u32,
-    /// By number. Looked up with every frame, and mostly a few: cheaper than hashing.
-    open: BTreeMap<u32, Stream>,
+    /// In the order of their numbers, in which they begin. Looked up with every frame, and mostly the first.
+    open: VecDeque<Stream>,
     /// Pings that are not answered yet.
     pings: Vec<([u8; 8], Instant)>,
     flow: Flow,
@@ -56,6 +56,7 @@ struct Streams {
 }
 
 struct Stream {
+    id: u32,
     exchange: Arc<Exchange>,
     /// The request has no body, so its HEADERS end it.
     ends: bool,
@@ -68,7 +69,7 @@ impl Wire {
             Protocol::Http2 => OnWire::Http2(Box::new(Streams {
                 next: 1,
                 opened: 0,
-                open: BTreeMap::new(),
+                open: VecDeque::new(),
                 pings: Vec::new(),
                 flow: Flow::default(),
                 record: Http2Record::default(),
@@ -107,7 +108,7 @@ impl Wire {
                 let id = streams.next;
                 streams.next += 2;
                 exchange.dispatched(Some(id));
-                streams.open.insert(id, Stream { exchange: Arc::clone(exchange), ends });
+                streams.open.push_back(Stream { id, exchange: Arc::clone(exchange), ends });
             }
         }
     }
@@ -203,9 +204,7 @@ impl Wire {
     pub(super) fn gone(&self) {
         let exchanges: Vec<_> = match &mut *self.lock() {
             OnWire::Http1(current) => current.take().into_iter().collect(),
-            OnWire::Http2(streams) => {
-                std::mem::take(&mut streams.open).into_values().map(|stream| stream.exchange).collect()
-            }
+            OnWire::Http2(streams) => streams.open.drain(..).map(|stream| stream.exchange).collect(),
         };
         for exchange in exchanges {
             exchange.connection_gone();
@@ -231,7 +230,7 @@ impl Wire {
     }
 
     fn stream(&self, id: u32) -> Option<Arc<Exchange>> {
-        self.http2(|streams| streams.open.get(&id).map(|stream| Arc::clone(&stream.exchange))).flatten()
+        self.http2(|streams| streams.get(id).map(|stream| Arc::clone(&stream.exchange))).flatten()
     }
 
     fn forget(&self, id: u32) {
@@ -244,7 +243,7 @@ impl Wire {
             streams.record.disagreed = true;
             std::mem::take(&mut streams.open)
         });
-        for stream in lost.into_iter().flat_map(BTreeMap::into_values) {
+        for stream in lost.into_iter().flatten() {
             stream.exchange.lose_detail();
         }
     }
@@ -381,20 +380,33 @@ struct Disagreement;
 impl Streams {
     /// HEADERS go out. The first ones of a stream must be those of the request that we know it by.
     fn opened(&mut self, stream: u32, ends: bool) -> Result<Option<Arc<Exchange>>, Disagreement> {
-        let known = self.open.get(&stream);
+        let known = self.get(stream);
         if self.record.disagreed || stream <= self.opened {
             return Ok(known.map(|stream| Arc::clone(&stream.exchange)));
         }
-        self.opened = stream;
-        match known {
+        let known = match known {
             Some(known) if known.ends == ends => Ok(Some(Arc::clone(&known.exchange))),
             _ => Err(Disagreement),
+        };
+        self.opened = stream;
+        known
+    }
+
+    /// Its place among those that are open.
+    fn place(&self, id: u32) -> Option<usize> {
+        match self.open.front() {
+            Some(first) if first.id == id => Some(0),
+            _ => self.open.binary_search_by_key(&id, |stream| stream.id).ok(),
         }
+    }
+
+    fn get(&self, id: u32) -> Option<&Stream> {
+        self.place(id).map(|at| &self.open[at])
     }
 
     fn forget(&mut self, stream: u32) -> Option<Arc<Exchange>> {
         self.flow.forget(stream);
-        self.open.remove(&stream).map(|stream| stream.exchange)
+        self.place(stream).and_then(|at| self.open.remove(at)).map(|stream| stream.exchange)
     }
 
     fn ping(&mut self, payload: [u8; 8], at: Instant) {

@@ -3,6 +3,8 @@
 //! Plain hyper-util is what the others are measured against. httptrace comes in the states that it can be in; its peers as
 //! their users set them up, with every request sampled and exported to the same sink.
 
+mod crowds;
+mod held;
 mod ours;
 mod peers;
 mod plain;
@@ -12,6 +14,8 @@ use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 
+pub use self::{crowds::Crowd, held::Held};
+pub(crate) use self::{crowds::run as run_crowd, held::run as hold};
 use crate::{Bench, BoxError, Meter};
 
 /// One way of sending the request.

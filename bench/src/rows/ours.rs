@@ -44,7 +44,7 @@ impl Fetch for Httptrace {
     }
 }
 
-fn builder(bench: &Bench) -> Result<ClientBuilder, BoxError> {
+pub(super) fn builder(bench: &Bench) -> Result<ClientBuilder, BoxError> {
     // As many as the other clients keep.
     let builder = Client::builder().tls_config(bench.origin().tls()?).max_headers(100);
     Ok(match bench.workload().protocol {
