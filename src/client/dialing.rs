@@ -45,7 +45,8 @@ impl Dial {
             Some(recorder) => self.hooks.with_recorder(Arc::clone(recorder) as Arc<dyn ClientTrace>),
             None => self.hooks.clone(),
         };
-        let result = self.dialer.dial(&self.target, &hooks, &self.progress).await;
+        // Boxed, as below: a task of 5 KiB would be copied byte by byte on its way to the runtime.
+        let result = Box::pin(self.dialer.dial(&self.target, &hooks, &self.progress)).await;
         let record = recorder.and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()));
         if let Some(record) = &record {
             self.reports.iter().for_each(|report| report.dialed(record));
@@ -57,7 +58,7 @@ impl Dial {
             record.and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
         };
         let setup = background.as_ref().map_or(self.setup, |dial| dial.trace);
-        let outcome = match self.connected(result, setup, permit).await {
+        let outcome = match Box::pin(self.connected(result, setup, permit)).await {
             Some(IdleReturn::Pooled) => DialOutcome::Pooled,
             Some(IdleReturn::HandedOver | IdleReturn::Shared) => DialOutcome::HandedOver,
             Some(IdleReturn::Closed(_)) => DialOutcome::Discarded,
@@ -102,7 +103,7 @@ impl Dial {
                     conn
                 });
                 reports.iter().for_each(|report| report.returned(outcome));
-                tokio::spawn(driver.run());
+                tokio::spawn(driver);
                 Some(outcome)
             }
             Err(error) => {

@@ -4,7 +4,7 @@
 //! It is the only owner of a connection's end: whatever closes it, the driver tells why, once, also when its runtime dies.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -41,6 +41,8 @@ pub(crate) struct Driver {
     draining: bool,
     /// HTTP/2: hyper takes no more requests, and the streams that run go on in its own task.
     leaving: Option<CloseReason>,
+    /// Why hyper is done with the connection.
+    over: Option<CloseReason>,
     ended: bool,
 }
 
@@ -58,18 +60,12 @@ impl Driver {
             max_streams: 0,
             draining: false,
             leaving: None,
+            over: None,
             ended: false,
         }
     }
 
-    /// Runs until the connection is closed.
-    pub(crate) async fn run(mut self) {
-        let reason = poll_fn(|cx| self.poll(cx)).await;
-        poll_fn(|cx| self.poll_last_word(cx)).await;
-        self.end(reason);
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         if let Poll::Ready(reason) = self.poll_engine(cx) {
             return Poll::Ready(reason);
         }
@@ -238,6 +234,25 @@ impl Driver {
                 t.conn_closed(&ConnClosedInfo { at, connection, reason, initiator, requests, http2 });
             });
         }
+    }
+}
+
+/// Runs until the connection is closed. Written by hand: an `async fn` would hold the driver twice, for each connection.
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let reason = match this.over {
+            Some(reason) => reason,
+            None => {
+                let reason = ready!(this.poll_open(cx));
+                *this.over.insert(reason)
+            }
+        };
+        ready!(this.poll_last_word(cx));
+        this.end(reason);
+        Poll::Ready(())
     }
 }
 

@@ -24,7 +24,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     frames::{Fact, Frames},
     heads::{Heads, Seen, fields_of_head},
-    marks::Exchange,
     wire::Wire,
 };
 use crate::{connection::Protocol, transport::Transport};
@@ -50,18 +49,21 @@ enum Scanner {
         head_due: bool,
         /// Bytes of a request have passed, and its last one has not been told.
         unwritten: bool,
-        /// Whose head is being looked for.
-        head_of: Option<Arc<Exchange>>,
+        /// The how manyth request's head is being looked for.
+        head_of: u64,
         /// The heads of its response.
         heads: Heads,
     },
-    Http2 {
-        out: Frames,
-        inbound: Frames,
-        due: Vec<Fact>,
-        /// When the first byte of a frame's header was readable whose last one is still to come.
-        header_began: Option<Instant>,
-    },
+    Http2(Box<Both>),
+}
+
+/// The frames of both directions.
+struct Both {
+    out: Frames,
+    inbound: Frames,
+    due: Vec<Fact>,
+    /// When the first byte of a frame's header was readable whose last one is still to come.
+    header_began: Option<Instant>,
 }
 
 impl Sensor {
@@ -70,14 +72,14 @@ impl Sensor {
         let protocol = match protocol {
             Protocol::Http1 => {
                 let heads = Heads::default();
-                Scanner::Http1 { matched: 0, head_due: false, unwritten: false, head_of: None, heads }
+                Scanner::Http1 { matched: 0, head_due: false, unwritten: false, head_of: 0, heads }
             }
-            Protocol::Http2 => Scanner::Http2 {
+            Protocol::Http2 => Scanner::Http2(Box::new(Both {
                 out: Frames::outbound(),
                 inbound: Frames::inbound(),
                 due: Vec::new(),
                 header_began: None,
-            },
+            })),
         };
         Self { transport, wire, protocol }
     }
@@ -86,12 +88,12 @@ impl Sensor {
     fn passed_out<'a>(&mut self, bytes: impl Iterator<Item = &'a [u8]>) {
         match &mut self.protocol {
             Scanner::Http1 { matched, head_due, unwritten, head_of, heads } => {
-                let Some(current) = self.wire.current() else { return };
+                let Some((current, number)) = self.wire.current_and_number() else { return };
                 current.touched();
                 *unwritten = true;
-                if !head_of.as_ref().is_some_and(|exchange| Arc::ptr_eq(exchange, &current)) {
+                if *head_of != number {
                     (*matched, *head_due, *heads) = (0, false, Heads::default());
-                    *head_of = Some(Arc::clone(&current));
+                    *head_of = number;
                 }
                 if !current.wants_write_marks() {
                     return;
@@ -105,17 +107,14 @@ impl Sensor {
                     }
                 }
             }
-            Scanner::Http2 { out, due, .. } if due.is_empty() && !self.transport.holds_back() => {
-                let at = self.transport.last_write();
-                for bytes in bytes {
-                    out.pass(bytes, |fact| self.wire.told_out(fact, at));
+            Scanner::Http2(both) => {
+                let Both { out, due, .. } = &mut **both;
+                if due.is_empty() && !self.transport.holds_back() {
+                    let at = self.transport.last_write();
+                    bytes.for_each(|bytes| out.pass(bytes, |fact| self.wire.told_out(fact, at)));
+                    return;
                 }
-                return;
-            }
-            Scanner::Http2 { out, due, .. } => {
-                for bytes in bytes {
-                    out.pass(bytes, |fact| due.push(fact));
-                }
+                bytes.for_each(|bytes| out.pass(bytes, |fact| due.push(fact)));
             }
         }
         self.take_due();
@@ -128,13 +127,13 @@ impl Sensor {
         }
         let at = self.transport.last_write();
         match &mut self.protocol {
-            Scanner::Http1 { head_due, head_of, .. } => {
-                if let (true, Some(exchange)) = (std::mem::take(head_due), head_of) {
+            Scanner::Http1 { head_due, .. } => {
+                if let (true, Some(exchange)) = (std::mem::take(head_due), self.wire.current()) {
                     exchange.wrote_headers(at);
                 }
             }
-            Scanner::Http2 { due, .. } => {
-                for fact in due.drain(..) {
+            Scanner::Http2(both) => {
+                for fact in both.due.drain(..) {
                     self.wire.told_out(fact, at);
                 }
             }
@@ -145,7 +144,7 @@ impl Sensor {
     fn mark_is_due(&self) -> bool {
         match &self.protocol {
             Scanner::Http1 { head_due, .. } => *head_due,
-            Scanner::Http2 { due, .. } => !due.is_empty(),
+            Scanner::Http2(both) => !both.due.is_empty(),
         }
     }
 
@@ -193,7 +192,8 @@ impl Sensor {
                 });
                 result.map_err(io::Error::other)
             }
-            Scanner::Http2 { inbound, header_began, .. } => {
+            Scanner::Http2(both) => {
+                let Both { inbound, header_began, .. } = &mut **both;
                 let began = *header_began;
                 inbound.pass(bytes, |fact| self.wire.told_in(fact, at, began));
                 // A header of nine bytes may come in nine reads.

@@ -35,7 +35,8 @@ pub(crate) struct Wire {
 }
 
 enum OnWire {
-    Http1(Option<Arc<Exchange>>),
+    /// The request under way, and the how manyth it is.
+    Http1(Option<Arc<Exchange>>, u64),
     Http2(Box<Streams>),
 }
 
@@ -65,7 +66,7 @@ struct Stream {
 impl Wire {
     pub(super) fn new(protocol: Protocol) -> Self {
         let on_wire = match protocol {
-            Protocol::Http1 => OnWire::Http1(None),
+            Protocol::Http1 => OnWire::Http1(None, 0),
             Protocol::Http2 => OnWire::Http2(Box::new(Streams {
                 next: 1,
                 opened: 0,
@@ -87,7 +88,7 @@ impl Wire {
 
     fn http2<T>(&self, read: impl FnOnce(&mut Streams) -> T) -> Option<T> {
         match &mut *self.lock() {
-            OnWire::Http1(_) => None,
+            OnWire::Http1(..) => None,
             OnWire::Http2(streams) => Some(read(streams)),
         }
     }
@@ -95,7 +96,8 @@ impl Wire {
     /// hyper begins to write this request. `ends`: its head is all of it.
     pub(super) fn dispatch(&self, exchange: &Arc<Exchange>, ends: bool) {
         match &mut *self.lock() {
-            OnWire::Http1(current) => {
+            OnWire::Http1(current, nth) => {
+                *nth += 1;
                 exchange.dispatched(None);
                 self.watched.store(exchange.is_watched(), Ordering::Relaxed);
                 *current = Some(Arc::clone(exchange));
@@ -115,7 +117,7 @@ impl Wire {
 
     /// HTTP/1: what comes now is not for this request any more.
     pub(super) fn leave(&self, exchange: &Arc<Exchange>) {
-        if let OnWire::Http1(current) = &mut *self.lock()
+        if let OnWire::Http1(current, _) = &mut *self.lock()
             && current.as_ref().is_some_and(|current| Arc::ptr_eq(current, exchange))
         {
             *current = None;
@@ -203,7 +205,7 @@ impl Wire {
     /// The connection is gone.
     pub(super) fn gone(&self) {
         let exchanges: Vec<_> = match &mut *self.lock() {
-            OnWire::Http1(current) => current.take().into_iter().collect(),
+            OnWire::Http1(current, _) => current.take().into_iter().collect(),
             OnWire::Http2(streams) => streams.open.drain(..).map(|stream| stream.exchange).collect(),
         };
         for exchange in exchanges {
@@ -223,8 +225,13 @@ impl Wire {
 
     /// HTTP/1: the request under way.
     pub(super) fn current(&self) -> Option<Arc<Exchange>> {
+        self.current_and_number().map(|(exchange, _)| exchange)
+    }
+
+    /// The same, and the how manyth of its connection it is.
+    pub(super) fn current_and_number(&self) -> Option<(Arc<Exchange>, u64)> {
         match &*self.lock() {
-            OnWire::Http1(current) => current.clone(),
+            OnWire::Http1(current, nth) => current.clone().map(|exchange| (exchange, *nth)),
             OnWire::Http2(_) => None,
         }
     }

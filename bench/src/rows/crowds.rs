@@ -7,6 +7,7 @@ use std::{
     cell::Cell,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
+    time::Duration,
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
@@ -99,6 +100,8 @@ fn idle(bench: &Bench, client: &Client, size: usize, meter: &mut impl Meter) -> 
         for response in unread {
             length(response).await?;
         }
+        // Their tasks have a last look.
+        tokio::time::sleep(Duration::from_millis(500)).await;
         Ok::<_, BoxError>(())
     })?;
     bench.measure(meter, async {
