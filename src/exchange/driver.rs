@@ -24,7 +24,7 @@ use crate::{
 pub(super) enum Engine {
     /// Boxed: with upgrades, its type has no name outside of hyper.
     Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
-    Http2(hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>),
+    Http2(Box<hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>>),
 }
 
 /// The owner of one connection.
@@ -88,7 +88,7 @@ impl Driver {
                 if let Some(reason) = self.leaving {
                     return if wire.is_released() { Poll::Ready(reason) } else { Poll::Pending };
                 }
-                let result = Pin::new(&mut *conn).poll(cx);
+                let result = Pin::new(&mut **conn).poll(cx);
                 let max = conn.current_max_send_streams();
                 if std::mem::replace(&mut self.max_streams, max) != max {
                     self.shared.home().max_streams(max);

@@ -199,7 +199,7 @@ pub(crate) async fn open(
                 builder.initial_connection_window_size(connection);
             }
             let (sender, conn) = builder.handshake(io).await.map_err(failed)?;
-            (Conn::Http2 { sender, shared: Arc::clone(&shared) }, Engine::Http2(conn))
+            (Conn::Http2 { sender, shared: Arc::clone(&shared) }, Engine::Http2(Box::new(conn)))
         }
     };
     Ok((conn, Driver::new(engine, shared, hooks)))

@@ -44,7 +44,7 @@ impl Held {
 type Task = Pin<Box<dyn Future<Output = Result<(), BoxError>>>>;
 
 /// Until all requests are on the wire; nothing is counted in time here.
-const SENT: Duration = Duration::from_secs(1);
+const SENT: Duration = Duration::from_secs(3);
 
 pub(crate) fn run(bench: &Bench, row: Row, held: Held, many: usize, meter: &mut impl Meter) -> Result<(), BoxError> {
     match row {
