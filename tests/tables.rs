@@ -153,3 +153,28 @@ fn the_reader_reads_names() {
     let source = "#[test]\nfn a() {}\nfn b() {}\n    #[tokio::test(flavor = \"x\")]\n    async fn c() {}";
     assert_eq!(tests_in(source), ["a", "c"]);
 }
+
+/// Variables come in forms, `OTEL_EXPORTER_OTLP_[TRACES_|METRICS_]…`, whose tests write what is common to them.
+#[test]
+fn every_variable_that_the_docs_list_is_in_a_test() {
+    let docs = fs::read_to_string(root().join("src/otlp/mod.rs")).expect("the docs");
+    let tests = fs::read_to_string(root().join("tests/it/otlp/environment.rs")).expect("the tests");
+    let tested: BTreeSet<&str> = tests.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).collect();
+    let rows = docs.lines().filter_map(|line| line.strip_prefix("//! | `OTEL_"));
+    let listed: Vec<&str> = rows
+        .flat_map(|row| row.split('|').take(1).flat_map(|cell| cell.split(['`', ',', ' '])))
+        .map(|name| name.trim_start_matches("OTEL_"))
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(listed.len() > 45, "the variables were not found: {listed:?}");
+    let missing: Vec<_> = listed
+        .into_iter()
+        .filter(|name| {
+            let common = name.trim_start_matches("EXPORTER_OTLP_");
+            let common = common.trim_start_matches("TRACES_").trim_start_matches("METRICS_");
+            let forms = [format!("OTEL_{name}"), common.to_owned(), format!("_{common}")];
+            !forms.iter().any(|form| tested.contains(form.as_str()))
+        })
+        .collect();
+    assert!(missing.is_empty(), "listed in src/otlp/mod.rs, and in no test: {missing:?}");
+}

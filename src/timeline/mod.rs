@@ -16,11 +16,8 @@ use std::{
 
 use http::{Method, StatusCode, Version, request::Parts};
 
+pub(crate) use self::recorder::{DialRecorder, Recorder};
 pub use self::{recorder::TimelineHandle, segments::PhaseSpan};
-pub(crate) use self::{
-    recorder::{DialRecorder, Recorder},
-    segments::setup_phases,
-};
 use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},

@@ -13,7 +13,7 @@ use crate::{
     clock::TimeAnchor,
     error::Error,
     phase::Phase,
-    timeline::{DialRecord, EventKind, PhaseSpan, Timeline, setup_phases},
+    timeline::{DialRecord, EventKind, PhaseSpan, Timeline},
     views::semconv,
 };
 
@@ -75,8 +75,7 @@ impl<T: Tracer> Tree<'_, T> {
     pub(super) fn dial(&self, dial: &DialRecord) -> (T::Span, Instant) {
         let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
         let below = self.below(span.span_context());
-        let mut steps: Vec<_> = setup_phases(&dial.setup, Phase::GetConnection, dial.end).collect();
-        steps.sort_by_key(|step| step.start);
+        let mut steps = dial.phases();
         self.set_apart(&mut steps);
         for step in &steps {
             let attributes = step.detail.map_or_else(Vec::new, attributes::setup);
