@@ -1,5 +1,7 @@
 //! The settings of a client, and the one place where its parts are put together.
 
+mod detail;
+
 use std::{
     fmt,
     net::IpAddr,
@@ -16,8 +18,12 @@ use opentelemetry::{
 use rustls::{ClientConfig, pki_types::CertificateDer};
 
 #[cfg(feature = "otel")]
-use crate::views::{metrics::Metrics, spans::Spans};
+use crate::views::{
+    metrics::Metrics,
+    spans::{SpanDetail, Spans},
+};
 use crate::{
+    capture::Capture,
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
@@ -54,9 +60,12 @@ pub struct ClientBuilder {
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
     timeline: bool,
+    capture: Capture,
     telemetry: bool,
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
+    #[cfg(feature = "otel")]
+    span_detail: Option<SpanDetail>,
     #[cfg(feature = "otel")]
     metrics: Option<Metrics>,
 }
@@ -76,9 +85,12 @@ impl Default for ClientBuilder {
             traces: Vec::new(),
             reporters: Vec::new(),
             timeline: false,
+            capture: Capture::default(),
             telemetry: true,
             #[cfg(feature = "otel")]
             spans: None,
+            #[cfg(feature = "otel")]
+            span_detail: None,
             #[cfg(feature = "otel")]
             metrics: None,
         }
@@ -479,7 +491,7 @@ impl ClientBuilder {
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
         let Self { connector, cold_dials, .. } = this;
-        let Self { traces, reporters, timeline, .. } = this;
+        let Self { traces, reporters, timeline, capture, .. } = this;
         let tls = Tls::new(trust, protocol, log_tls_keys);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
@@ -496,6 +508,7 @@ impl ClientBuilder {
             trace,
             reporters,
             timeline,
+            capture,
             host: Mutex::new("".into()),
         })
     }
@@ -506,7 +519,10 @@ impl ClientBuilder {
     /// Spans first: what they inject is what the request carries when the other reporters see it.
     fn with_telemetry(mut self) -> Self {
         if self.telemetry {
-            let spans = self.spans.take().unwrap_or_else(Spans::global);
+            let mut spans = self.spans.take().unwrap_or_else(Spans::global);
+            if let Some(detail) = self.span_detail {
+                spans = spans.with_detail(detail);
+            }
             let metrics = self.metrics.take().unwrap_or_else(Metrics::global);
             self.reporters.insert(0, Arc::new(spans));
             self.reporters.insert(1, Arc::new(metrics));
