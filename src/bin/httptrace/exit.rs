@@ -13,6 +13,8 @@ pub(crate) const SCHEME: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// A malformed URL.
 pub(crate) const URL: u8 = 3;
+/// `-f`, and a status of 400 or above.
+pub(crate) const STATUS: u8 = 22;
 /// `-o`, or stdout, can't be written.
 pub(crate) const WRITE: u8 = 23;
 /// `@file` can't be read.
@@ -73,6 +75,11 @@ pub(crate) fn one_line(text: &str) -> String {
         if matches!(c, '\r' | '\n' | '\t') { line.push(' ') } else { push_visible(&mut line, c) }
     }
     line
+}
+
+/// One line of `-v` on stderr.
+pub(crate) fn print(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", one_line(text));
 }
 
 /// One line on stderr. That it can't be written is no failure of the requests.

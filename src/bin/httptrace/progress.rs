@@ -40,7 +40,7 @@ impl Progress {
     /// A bar that is not yet shown, if there is a terminal for it and nothing else is written there all the time.
     pub(crate) fn new(plan: &Plan) -> Option<Self> {
         let flows = matches!(plan.format, Format::Json | Format::Hooks) && io::stdout().is_terminal();
-        if plan.silent || plan.requests() < 2 || flows {
+        if plan.silent || plan.verbose || plan.requests() < 2 || flows {
             return None;
         }
         let target = ProgressDrawTarget::stderr();

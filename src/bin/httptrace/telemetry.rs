@@ -22,7 +22,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use crate::{exit::Failure, plan::Plan};
+use crate::{args::TracePer, exit::Failure, plan::Plan};
 
 /// Up to so many requests are one trace.
 const ONE_TRACE: u64 = 100;
@@ -51,7 +51,10 @@ impl Telemetry {
     pub(crate) fn start(plan: &Plan) -> (Self, Vec<String>) {
         let variable = |name: &str| std::env::var(name).ok();
         let (guard, warnings) = export(plan.otlp, variable);
-        let per_round = plan.requests() > ONE_TRACE;
+        let per_round = match plan.trace_per {
+            Some(per) => per == TracePer::Round,
+            None => plan.requests() > ONE_TRACE,
+        };
         let scope = InstrumentationScope::builder("httptrace-cli")
             .with_version(env!("CARGO_PKG_VERSION"))
             .with_schema_url(semconv::SCHEMA_URL)
