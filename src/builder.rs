@@ -319,6 +319,23 @@ impl ClientBuilder {
         self
     }
 
+    /// The most that a response's head may take, from the moment when the socket took the last byte of the request, body
+    /// included. Interim responses do not begin it anew; a head that comes before the request is written is in time. Then
+    /// the request fails with `timeout` in `response-wait`, or in `response-read` if the head had begun. Each attempt has
+    /// its own. Default: none, since a long answer in the making looks the same as a dead server.
+    pub fn response_header_timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.response_header_timeout = Some(timeout);
+        self
+    }
+
+    /// The most that a body's reader may wait for its next piece, the first one included. Then the body fails with
+    /// `timeout` in `response-read`. It counts only while somebody waits: who reads slowly has no timeout of his own
+    /// making. Default: none, since a stream of events may be silent for hours.
+    pub fn body_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.exchange.body_idle_timeout = Some(timeout);
+        self
+    }
+
     /// The most that a request may take, from the call to the last byte of the response, retries included. Default: none.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.exchange.timeout = Some(timeout);

@@ -410,6 +410,8 @@ impl Call {
             expect: expects.then_some(config.expect_continue_timeout),
             max_informational: config.max_informational,
             max_head_bytes: config.max_head_bytes,
+            response_header: config.response_header_timeout,
+            body_idle: config.body_idle_timeout,
         };
         let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);

@@ -146,6 +146,11 @@ pub(crate) enum ProtocolChoice {
 pub(crate) struct ExchangeConfig {
     /// The whole request, retries and response body included. None: only the caller knows how long its work may take.
     pub(crate) timeout: Option<Duration>,
+    /// From the request's last byte to its response's head. None: a long answer in the making (a report, a long poll) looks
+    /// the same from outside as a dead server.
+    pub(crate) response_header_timeout: Option<Duration>,
+    /// Between two pieces of a response's body. None: a stream of events may rightly be silent for hours.
+    pub(crate) body_idle_timeout: Option<Duration>,
     /// Header fields of a response. 100 is hyper's in-place array on HTTP/1; more costs 16 KiB per response.
     pub(crate) max_headers: usize,
     /// Bytes of a response's head. 256 KiB: the largest seen in the wild fit twice.
@@ -173,6 +178,8 @@ impl Default for ExchangeConfig {
     fn default() -> Self {
         Self {
             timeout: None,
+            response_header_timeout: None,
+            body_idle_timeout: None,
             max_headers: 100,
             max_head_bytes: 256 * 1024,
             max_informational: 50,

@@ -89,7 +89,7 @@ impl Error {
         self.phase() == Phase::Tls
     }
 
-    /// A timeout of this client ran out.
+    /// A timeout of this client ran out, or the system gave up on a peer that acknowledges nothing.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.kind() == Kind::Timeout

@@ -192,7 +192,23 @@ fn service_logs_every_line_with_the_id_of_its_trace() {
     assert_eq!(rest[0], "the bill: 1 tea: 2.40");
     // Nobody listens there, and the program is none the worse for it.
     let told = lines[lines.len() - 1];
-    assert!(told.starts_with("telemetry: 0 spans exported, ") && told.ends_with("metrics not delivered"), "{told}");
+    assert!(told.starts_with("telemetry: 0 spans exported, ") && told.contains("metrics not delivered; "), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_of_the_applications_own_get_the_spans_and_the_metrics() {
+    let collector = Collector::grpc();
+    let mut command = example("providers");
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    let output = tokio::task::spawn_blocking(|| run(command)).await.expect("no panic");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "200 OK\nspans: shut down\nmetrics: shut down\n");
+    let received = collector.received();
+    let scopes = received.spans.into_iter().flat_map(|it| it.scope_spans);
+    let mut names: Vec<_> = scopes.flat_map(|it| it.spans).map(|span| span.name).collect();
+    names.sort();
+    assert_eq!(names, ["GET", "connect", "get-connection", "request-write", "response-read", "response-wait"]);
+    let scopes = received.metrics.into_iter().flat_map(|it| it.scope_metrics);
+    assert!(scopes.flat_map(|it| it.metrics).any(|it| it.name == "httptrace.connection.acquisitions"));
 }
 
 #[test]

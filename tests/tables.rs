@@ -97,6 +97,54 @@ fn the_fifteen_bugs_have_a_row_each() {
     }
 }
 
+/// The page's rows of ways to fail: type, phases, and what is said of the test.
+fn ways_to_fail(page: &str) -> Vec<[&str; 3]> {
+    let section = page.split("\n## Every way to fail\n").nth(1).and_then(|it| it.split("\n## ").next());
+    let rows = section.expect("the section").lines().filter(|line| line.starts_with("| `") && !line.contains("---"));
+    rows.filter_map(|row| {
+        row.trim_matches('|').split(" | ").map(|cell| cell.trim()).collect::<Vec<_>>().try_into().ok()
+    })
+    .map(|[kind, phases, test]: [&str; 3]| [kind.trim_matches('`'), phases, test])
+    .filter(|[kind, ..]| *kind != "error.type")
+    .collect()
+}
+
+#[test]
+fn every_error_type_has_a_test_that_provokes_it() {
+    let page = readme();
+    let ways = ways_to_fail(&page);
+    let source = fs::read_to_string(root().join("src/error.rs")).expect("a source");
+    let list = source.split("\nkinds! {").nth(1).and_then(|list| list.split("\n}").next()).expect("the list");
+    for kind in list.lines().filter_map(|line| line.split('"').nth(1)) {
+        let found: Vec<_> = ways.iter().filter(|[told, ..]| *told == kind).collect();
+        let [[_, phases, test]] = found.as_slice() else { panic!("{kind} has {} rows", found.len()) };
+        let tests = named(test);
+        assert!(!tests.is_empty(), "{kind} has no test");
+        let bodies: Vec<String> = tests.iter().map(|(file, name)| body(file, name)).collect();
+        assert!(bodies.iter().all(|body| body.contains(&format!("\"{kind}\""))), "{kind} is not in all of {tests:?}");
+        for phase in phases.split(", ") {
+            let dies = |body: &String| body.contains(&format!("\"{phase}\"")) || tells(body, phase);
+            assert!(bodies.iter().any(dies), "{kind} does not die in {phase} in {tests:?}");
+        }
+    }
+    // And what has no test yet, or is not of the library, says so.
+    for [kind, _, test] in ways.iter().filter(|[kind, ..]| !list.contains(&format!("\"{kind}\""))) {
+        assert!(test.starts_with("none"), "{kind} is no type of the library");
+    }
+}
+
+/// The source of one test, from its name to its end.
+fn body(file: &str, name: &str) -> String {
+    let source = fs::read_to_string(place(file)).expect("a source");
+    let from = source.find(&format!("fn {name}(")).expect("it exists");
+    source[from..].split("\n}\n").next().expect("an end").to_owned()
+}
+
+/// Whether the test leaves the phase to a function beside it, which has it.
+fn tells(body: &str, phase: &str) -> bool {
+    (phase == "tls" && body.contains("dies(")) || (phase == "response-read" && body.contains("breaks_off("))
+}
+
 #[test]
 fn the_reader_reads_names() {
     let text = "see `a/b.rs::one_two` and `src/c.rs::three`, not `d.rs` nor e.rs::four";
@@ -104,4 +152,29 @@ fn the_reader_reads_names() {
     assert_eq!(named(text), BTreeSet::from(wanted));
     let source = "#[test]\nfn a() {}\nfn b() {}\n    #[tokio::test(flavor = \"x\")]\n    async fn c() {}";
     assert_eq!(tests_in(source), ["a", "c"]);
+}
+
+/// Variables come in forms, `OTEL_EXPORTER_OTLP_[TRACES_|METRICS_]…`, whose tests write what is common to them.
+#[test]
+fn every_variable_that_the_docs_list_is_in_a_test() {
+    let docs = fs::read_to_string(root().join("src/otlp/mod.rs")).expect("the docs");
+    let tests = fs::read_to_string(root().join("tests/it/otlp/environment.rs")).expect("the tests");
+    let tested: BTreeSet<&str> = tests.split(|c: char| !(c.is_ascii_uppercase() || c == '_')).collect();
+    let rows = docs.lines().filter_map(|line| line.strip_prefix("//! | `OTEL_"));
+    let listed: Vec<&str> = rows
+        .flat_map(|row| row.split('|').take(1).flat_map(|cell| cell.split(['`', ',', ' '])))
+        .map(|name| name.trim_start_matches("OTEL_"))
+        .filter(|name| !name.is_empty())
+        .collect();
+    assert!(listed.len() > 45, "the variables were not found: {listed:?}");
+    let missing: Vec<_> = listed
+        .into_iter()
+        .filter(|name| {
+            let common = name.trim_start_matches("EXPORTER_OTLP_");
+            let common = common.trim_start_matches("TRACES_").trim_start_matches("METRICS_");
+            let forms = [format!("OTEL_{name}"), common.to_owned(), format!("_{common}")];
+            !forms.iter().any(|form| tested.contains(form.as_str()))
+        })
+        .collect();
+    assert!(missing.is_empty(), "listed in src/otlp/mod.rs, and in no test: {missing:?}");
 }

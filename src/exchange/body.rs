@@ -14,7 +14,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -351,6 +351,29 @@ struct Live {
     ending: Ending,
     bytes: u64,
     deadline: Option<Pin<Box<Sleep>>>,
+    idle: Option<Box<Idle>>,
+}
+
+/// How long the next piece of a body may be waited for.
+struct Idle {
+    limit: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// Somebody waits since the timer was set.
+    waiting: bool,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Self {
+        Self { limit, timer: Box::pin(tokio::time::sleep(limit)), waiting: false }
+    }
+
+    /// Nothing is here: whether that has been so for too long.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if !std::mem::replace(&mut self.waiting, true) {
+            self.timer.as_mut().reset((clock::now() + self.limit).into());
+        }
+        self.timer.as_mut().poll(cx).is_ready()
+    }
 }
 
 impl ResponseBody {
@@ -362,7 +385,8 @@ impl ResponseBody {
             ending.complete(0);
             return Self(None);
         }
-        Self(Some(Box::new(Live { incoming: Some(incoming), ending, bytes: 0, deadline })))
+        let idle = ending.exchange.terms().body_idle.map(|limit| Box::new(Idle::new(limit)));
+        Self(Some(Box::new(Live { incoming: Some(incoming), ending, bytes: 0, deadline, idle })))
     }
 
     /// Gives the request up: its attempt ends as `canceled`, as if its future had been dropped, and the connection closes
@@ -380,7 +404,11 @@ impl ResponseBody {
 impl Live {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
-        match Pin::new(incoming).poll_frame(cx) {
+        let polled = Pin::new(incoming).poll_frame(cx);
+        if let (Some(idle), Poll::Ready(_)) = (&mut self.idle, &polled) {
+            idle.waiting = false;
+        }
+        match polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
@@ -398,7 +426,8 @@ impl Live {
             }
             Poll::Pending => {
                 let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
-                if !late {
+                let idle = self.idle.as_mut().is_some_and(|idle| idle.is_over(cx));
+                if !(late || idle) {
                     return Poll::Pending;
                 }
                 let error = Error::timeout(self.ending.exchange.phase());

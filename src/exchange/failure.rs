@@ -60,6 +60,8 @@ fn of_io(error: &io::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
     match error.kind() {
         io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => Kind::ConnectionReset,
+        // The system gave up on a peer that does not acknowledge.
+        io::ErrorKind::TimedOut => Kind::Timeout,
         // TLS that ends without close_notify is an end that can't be believed.
         io::ErrorKind::UnexpectedEof if first_byte => Kind::BodyIncomplete,
         io::ErrorKind::UnexpectedEof => Kind::ConnectionClosed,

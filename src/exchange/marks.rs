@@ -8,7 +8,7 @@ use std::{
     error::Error as StdError,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    task::{Context, Waker},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -35,13 +35,14 @@ pub(crate) struct Exchange {
     body_error: OnceLock<BodyError>,
     /// A response body without bytes, kept until its stream has ended.
     parked: Mutex<Option<Incoming>>,
-    /// HTTP/2: this request alone is to be given up, and who waits for its answer.
+    /// HTTP/2: this request alone is to be given up.
     aborted: OnceLock<Kind>,
+    /// Who waits for the answer.
     waiting: Mutex<Option<Waker>>,
 }
 
 /// What one exchange is held to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Terms {
     /// The body waits for `100 Continue`, at most for so long.
     pub(crate) expect: Option<Duration>,
@@ -49,6 +50,10 @@ pub(crate) struct Terms {
     pub(crate) max_informational: u16,
     /// Bytes of a head or of trailers that are taken.
     pub(crate) max_head_bytes: usize,
+    /// From the request's last byte to the head of its response.
+    pub(crate) response_header: Option<Duration>,
+    /// Between two pieces of the body, while its reader waits.
+    pub(crate) body_idle: Option<Duration>,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -73,6 +78,8 @@ pub(crate) struct Marks {
     /// The body has given its last byte to hyper.
     body_over: bool,
     pub(crate) wrote_request: bool,
+    /// Until when the head of the response has to be here.
+    head_due: Option<Instant>,
     /// The request side is over: written, failed, or given up.
     request_over: bool,
     pub(crate) first_byte: bool,
@@ -267,8 +274,12 @@ impl Exchange {
             if std::mem::replace(&mut marks.wrote_request, true) {
                 return;
             }
+            marks.head_due = self.terms.response_header.map(|limit| at.unwrap_or_else(clock::now) + limit);
             *marks
         };
+        if marks.head_due.is_some() {
+            self.wake_waiting();
+        }
         if let (Some(at), Some(started)) = (at, marks.started) {
             let (body_bytes, blocked) = (marks.body_bytes, marks.blocked);
             self.hooks.emit(|t| t.wrote_request(&WroteRequestInfo { at, started, body_bytes, blocked, error }));
@@ -372,15 +383,34 @@ impl Exchange {
 
     fn abort(&self, kind: Kind) {
         if self.aborted.set(kind).is_ok() {
-            let waker = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
-            wake(waker);
+            self.wake_waiting();
         }
+    }
+
+    fn wake_waiting(&self) {
+        let waker = self.waiting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        wake(waker);
+    }
+
+    fn wait(&self, cx: &Context<'_>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
     }
 
     /// HTTP/2: whether this request is to be given up.
     pub(super) fn poll_aborted(&self, cx: &Context<'_>) -> Option<Kind> {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        self.wait(cx);
         self.aborted.get().copied()
+    }
+
+    /// Until when the head of the response has to be here: known once the request is written.
+    pub(super) fn poll_head_due(&self, cx: &Context<'_>) -> Poll<Instant> {
+        self.wait(cx);
+        self.lock().head_due.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// What this exchange is held to.
+    pub(super) fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// HTTP/1: the peer ended the connection.
@@ -402,13 +432,16 @@ impl Exchange {
 
     /// HTTP/2: what was told of this stream may be wrong, and nothing more will be.
     pub(super) fn lose_detail(&self) {
+        let head_due = self.terms.response_header.map(|limit| clock::now() + limit);
         self.side_over(|marks| {
+            marks.head_due = marks.head_due.or(head_due);
             (marks.detail_lost, marks.stream_id, marks.blocked) = (true, None, None);
             // It can't be known whether the peer saw the request, so it counts as seen.
             (marks.touched, marks.started, marks.wrote_request) = (true, None, true);
             (marks.first_byte, marks.final_first_byte, marks.last_read) = (true, None, None);
             (marks.request_over, marks.response_over) = (true, true);
         });
+        self.wake_waiting();
     }
 
     /// HTTP/2: the peer's last frame of this stream came.

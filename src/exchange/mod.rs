@@ -337,14 +337,14 @@ pub(crate) async fn send(
     let shared = Arc::clone(conn.shared());
     let (result, mut ending) = match conn {
         Conn::Http1 { mut sender, shared } => {
-            let sent = sender.try_send_request(request);
+            let sent = in_time(deadline, sender.try_send_request(request), &exchange);
             let ending = Ending::new(response, Loan::Http1 { sender, shared, owed }, Arc::clone(&exchange));
-            (within(deadline, sent).await.map(Sent::Done), ending)
+            (sent.await.map(Sent::Done), ending)
         }
         Conn::Http2 { mut sender, shared } => {
-            let sent = or_aborted(sender.try_send_request(request), &exchange);
+            let sent = in_time(deadline, or_aborted(sender.try_send_request(request), &exchange), &exchange);
             let ending = Ending::new(response, Loan::Http2 { shared, owed }, Arc::clone(&exchange));
-            (within(deadline, sent).await, ending)
+            (sent.await, ending)
         }
     };
     let (error, unsent, refused) = match result {
@@ -409,6 +409,27 @@ async fn or_aborted(
         None => sent.as_mut().poll(cx).map(Sent::Done),
     })
     .await
+}
+
+/// `None` once the deadline has passed, or the head of the response is late.
+async fn in_time<T>(deadline: Option<Instant>, head: impl Future<Output = T>, exchange: &Exchange) -> Option<T> {
+    let mut head = std::pin::pin!(head);
+    if exchange.terms().response_header.is_none() {
+        return within(deadline, head).await;
+    }
+    let late = async {
+        let due = std::future::poll_fn(|cx| exchange.poll_head_due(cx)).await;
+        tokio::time::sleep_until(due.into()).await;
+    };
+    let head = async {
+        tokio::select! {
+            // What has come is taken, however late.
+            biased;
+            head = head.as_mut() => Some(head),
+            () = late => None,
+        }
+    };
+    within(deadline, head).await.flatten()
 }
 
 /// `None` once the deadline has passed.

@@ -442,8 +442,11 @@ mod tests {
 
     fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
-        let exchange =
-            Arc::new(Exchange::new(hooks, None, Terms { expect: None, max_informational: 50, max_head_bytes: 1000 }));
+        let exchange = Arc::new(Exchange::new(
+            hooks,
+            None,
+            Terms { max_informational: 50, max_head_bytes: 1000, ..Terms::default() },
+        ));
         wire.dispatch(&exchange, ends);
         exchange
     }

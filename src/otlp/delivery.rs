@@ -7,11 +7,12 @@ use std::{
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
 
+use http::Uri;
 use opentelemetry::Context;
 use opentelemetry_sdk::{
     Resource,
@@ -19,24 +20,33 @@ use opentelemetry_sdk::{
     metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor},
 };
+use tokio::sync::Notify;
 
-use crate::clock;
+use super::{
+    Protocol,
+    problem::{Complaints, Failure, Problem},
+};
+use crate::{clock, redact};
 
-/// From here on after a shutdown's begin, a collector that refused an export since and took none is not asked again. One
-/// export to a dead collector takes up to 0.95 s with its retries, so that all of it stays below 2 s. A collector that was
-/// not asked yet always is: the SDK ends one after another, and a dead one may have used up the time of a live one.
+/// From here on after a shutdown's begin, a collector that failed an export since and took none is not asked again. Where
+/// nobody is there at all, the first attempt is enough. A collector that was not asked yet always is: the SDK ends one after
+/// another, and a dead one may have used up the time of a live one.
 const PATIENCE: Duration = Duration::from_millis(800);
 
 /// One signal's way to one collector.
 pub(super) struct Delivery {
     signal: &'static str,
-    collector: String,
+    endpoint: Uri,
+    protocol: Protocol,
+    complaints: Arc<Complaints>,
     handed: AtomicU64,
     delivered: AtomicU64,
     failed: AtomicU64,
-    warned: AtomicBool,
+    /// Items of the current export that the collector refused.
+    rejected: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
+    closed: Notify,
 }
 
 #[derive(Default)]
@@ -45,20 +55,29 @@ struct State {
     closing: Option<Instant>,
     delivered_since: bool,
     failed_since: bool,
+    absent: bool,
     last: Option<bool>,
 }
 
 impl Delivery {
-    pub(super) fn new(signal: &'static str, collector: String) -> Arc<Self> {
+    pub(super) fn new(
+        signal: &'static str,
+        endpoint: Uri,
+        protocol: Protocol,
+        complaints: Arc<Complaints>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             signal,
-            collector,
+            endpoint,
+            protocol,
+            complaints,
             handed: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            warned: AtomicBool::new(false),
+            rejected: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
+            closed: Notify::new(),
         })
     }
 
@@ -85,8 +104,38 @@ impl Delivery {
         self.state().last
     }
 
+    /// The end begins.
     pub(super) fn close(&self) {
         self.state().closing = Some(clock::now());
+        self.closed.notify_waiters();
+    }
+
+    /// Waits for the end to begin; for ever if it has already.
+    pub(super) async fn closing(&self) {
+        self.closed.notified().await;
+    }
+
+    /// Whether there is no use in another attempt after this failure: the end has begun, and nobody is there.
+    pub(super) fn gives_up(&self, failure: &Failure) -> bool {
+        let mut state = self.state();
+        let gives_up = state.closing.is_some() && failure.is_absence();
+        state.absent |= gives_up;
+        gives_up
+    }
+
+    /// Tells why an export failed.
+    pub(super) fn complain(&self, failure: &Failure) {
+        self.gives_up(failure);
+        self.complaints.raise(self.signal, &self.endpoint, self.protocol, failure);
+    }
+
+    /// Of the current export the collector refused so many; it says why.
+    pub(super) fn rejected(&self, items: i64, why: &str) {
+        let items = u64::try_from(items).unwrap_or(0);
+        if items > 0 || !why.is_empty() {
+            self.rejected.store(items, Relaxed);
+            self.complain(&Failure::new(Problem::Rejected, format!("{items} items refused ({why})")));
+        }
     }
 
     /// Waits until no export is under way. `false` at the deadline.
@@ -106,7 +155,7 @@ impl Delivery {
             let mut state = self.state();
             let waited = state.closing.map(|since| clock::now().saturating_duration_since(since));
             let late = waited.is_some_and(|waited| waited >= PATIENCE);
-            let given_up = late && state.failed_since && !state.delivered_since;
+            let given_up = (late && state.failed_since || state.absent) && !state.delivered_since;
             state.in_flight += 1;
             given_up
         };
@@ -121,17 +170,14 @@ impl Delivery {
     fn ended(&self, items: u64, result: &OTelSdkResult) {
         match result {
             Ok(()) => {
-                self.delivered.fetch_add(items, Relaxed);
-                self.warned.store(false, Relaxed);
-            }
-            Err(error) => {
-                self.failed.fetch_add(items, Relaxed);
-                // Once per outage: what follows is counted.
-                if !self.warned.swap(true, Relaxed) {
-                    let (signal, collector) = (self.signal, &self.collector);
-                    tracing::warn!("{signal} can't be exported to {collector}: {error}");
+                let rejected = self.rejected.swap(0, Relaxed).min(items);
+                self.delivered.fetch_add(items - rejected, Relaxed);
+                self.failed.fetch_add(rejected, Relaxed);
+                if rejected == 0 {
+                    self.complaints.over(self.signal);
                 }
             }
+            Err(_) => drop(self.failed.fetch_add(items, Relaxed)),
         }
         let mut state = self.state();
         state.in_flight -= 1;
@@ -144,7 +190,10 @@ impl Delivery {
 
 impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Delivery").field("signal", &self.signal).field("collector", &self.collector).finish()
+        f.debug_struct("Delivery")
+            .field("signal", &self.signal)
+            .field("endpoint", &redact::url(&self.endpoint))
+            .finish()
     }
 }
 

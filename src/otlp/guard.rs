@@ -6,30 +6,43 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::{error::OTelSdkError, metrics::SdkMeterProvider, trace::SdkTracerProvider};
+use tokio::sync::oneshot;
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
-use super::{delivery::Delivery, env::Settings, pipeline::Pipeline};
+use super::{delivery::Delivery, env::Settings, pipeline::Pipeline, problem::Failure};
 use crate::clock;
 
 /// Keeps telemetry going. Its [`shutdown`](Self::shutdown), or its drop, flushes and ends it.
 #[must_use = "telemetry ends when the guard is dropped"]
-pub struct Guard {
+pub struct Guard(Arc<Inner>);
+
+struct Inner {
     pipeline: Pipeline,
     deadline: Duration,
     warnings: Vec<String>,
-    ended: Mutex<Option<Shutdown>>,
+    end: Mutex<End>,
+    ended: Condvar,
+}
+
+/// How far the end is.
+#[derive(Default)]
+enum End {
+    #[default]
+    Ahead,
+    UnderWay,
+    Done(Shutdown),
 }
 
 /// What became of the telemetry, as known at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Shutdown {
     /// Spans that a collector took.
@@ -40,6 +53,8 @@ pub struct Shutdown {
     pub metrics_delivered: bool,
     /// Whether the deadline came before all was done.
     pub timed_out: bool,
+    /// Why exports failed while telemetry was running: a line per kind, with the endpoint and the likely fix.
+    pub problems: Vec<String>,
 }
 
 impl Shutdown {
@@ -52,46 +67,51 @@ impl Shutdown {
 
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out } = *self;
+        let Self { exported_spans, dropped_spans, metrics_delivered, timed_out, problems } = self;
         write!(f, "{exported_spans} spans exported, {dropped_spans} dropped")?;
-        if !metrics_delivered {
+        if !*metrics_delivered {
             f.write_str(", metrics not delivered")?;
         }
-        if timed_out {
+        if *timed_out {
             f.write_str(", given up at the deadline")?;
         }
-        Ok(())
+        problems.iter().try_for_each(|problem| write!(f, "; {problem}"))
     }
 }
 
 impl Guard {
     pub(super) fn new(pipeline: Pipeline, settings: Settings) -> Self {
-        Self { pipeline, deadline: settings.shutdown, warnings: settings.warnings, ended: Mutex::new(None) }
+        let Settings { shutdown, warnings, .. } = settings;
+        // The clock can't tell a time that never comes.
+        let deadline = shutdown.min(Duration::from_secs(365 * 24 * 60 * 60));
+        Self(Arc::new(Inner { pipeline, deadline, warnings, end: Mutex::default(), ended: Condvar::new() }))
     }
 
     /// The provider of spans, for a client that is not to use the global one.
     #[must_use]
     pub fn tracer_provider(&self) -> &SdkTracerProvider {
-        &self.pipeline.tracer_provider
+        &self.0.pipeline.tracer_provider
     }
 
     /// The provider of metrics.
     #[must_use]
     pub fn meter_provider(&self) -> &SdkMeterProvider {
-        &self.pipeline.meter_provider
+        &self.0.pipeline.meter_provider
     }
 
     /// What was wrong with the configuration, a line each. They were told to `tracing` as well.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        &self.warnings
+        &self.0.warnings
     }
 
     /// Spans lost so far: those whose export failed, and, after the end, all that no collector took.
     #[must_use]
     pub fn dropped_spans(&self) -> u64 {
-        let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.map_or_else(|| self.of_spans(Delivery::failed), |ended| ended.dropped_spans)
+        match &*self.0.end() {
+            End::Done(ended) => ended.dropped_spans,
+            End::Ahead | End::UnderWay => self.0.of_spans(Delivery::failed),
+        }
     }
 
     /// A layer that exports the application's own `tracing` spans, of every level.
@@ -132,8 +152,8 @@ impl Guard {
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
-        self.pipeline.exports("spans").then(|| {
-            let tracer = self.pipeline.tracer_provider.tracer("tracing");
+        self.0.pipeline.spans.then(|| {
+            let tracer = self.0.pipeline.tracer_provider.tracer("tracing");
             let own = filter_fn(|metadata| !is_plumbing(metadata.target()));
             tracing_opentelemetry::layer().with_tracer(tracer).with_filter(own)
         })
@@ -141,34 +161,80 @@ impl Guard {
 
     /// Flushes and ends telemetry; spans after it are not recorded.
     ///
-    /// Blocks at most as long as `OTEL_EXPORTER_OTLP_TIMEOUT` says (10 s), and about 2 s if the collector refuses its
-    /// connections. From async code this is best called at the very end, or by `spawn_blocking`; the runtime is not
-    /// needed for it. A second call returns what the first one did.
+    /// Blocks at most as long as `OTEL_EXPORTER_OTLP_TIMEOUT` says (10 s), and 2 s if the collector refuses its
+    /// connections. A second call returns what the first one did. From async code, use
+    /// [`shutdown_async`](Self::shutdown_async).
     pub fn shutdown(&self) -> Shutdown {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        *ended.get_or_insert_with(|| self.end())
+        self.0.shutdown()
     }
 
-    fn end(&self) -> Shutdown {
+    /// As [`shutdown`](Self::shutdown), without blocking the thread that awaits it. It needs no particular runtime.
+    ///
+    /// The end goes on if this future is dropped, on a thread of its own, as long as the process lives.
+    pub async fn shutdown_async(&self) -> Shutdown {
+        let (done, ended) = oneshot::channel();
+        let inner = Arc::clone(&self.0);
+        let thread = thread::Builder::new().name("httptrace-end".to_owned());
+        let spawned = thread.spawn(move || {
+            // Nobody may be waiting any more.
+            let _ = done.send(inner.shutdown());
+        });
+        match (spawned, ended.await) {
+            (Ok(_), Ok(ended)) => ended,
+            // There is no thread to be had: better a wait than a loss.
+            _ => self.0.shutdown(),
+        }
+    }
+}
+
+impl Inner {
+    fn end(&self) -> MutexGuard<'_, End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shutdown(&self) -> Shutdown {
+        let mut end = self.end();
+        loop {
+            match &*end {
+                End::Done(ended) => return ended.clone(),
+                End::UnderWay => end = self.ended.wait(end).unwrap_or_else(PoisonError::into_inner),
+                End::Ahead => break,
+            }
+        }
+        *end = End::UnderWay;
+        drop(end);
+        let ended = self.flush();
+        *self.end() = End::Done(ended.clone());
+        self.ended.notify_all();
+        ended
+    }
+
+    /// Ends both signals, each on a thread of its own.
+    fn flush(&self) -> Shutdown {
         let deadline = clock::now() + self.deadline;
         let deliveries = &self.pipeline.deliveries;
         deliveries.iter().for_each(|delivery| delivery.close());
         let (tracers, meters) = (self.pipeline.tracer_provider.clone(), self.pipeline.meter_provider.clone());
         let left = self.deadline;
         let ends = [
-            ending("spans", deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
-            ending("metrics", deliveries, deadline, move || meters.shutdown_with_timeout(left)),
+            ending("spans", self.pipeline.spans, deliveries, deadline, move || tracers.shutdown_with_timeout(left)),
+            ending("metrics", self.pipeline.metrics, deliveries, deadline, move || meters.shutdown_with_timeout(left)),
         ];
         let done = ends.map(|end| {
             let left = deadline.saturating_duration_since(clock::now());
             end.recv_timeout(left).unwrap_or(false)
         });
+        if done.contains(&false) {
+            let late = deliveries.iter().filter(|delivery| !delivery.settled(deadline));
+            late.for_each(|delivery| delivery.complain(&Failure::silence(self.deadline)));
+        }
         let metrics = deliveries.iter().filter(|delivery| delivery.signal() == "metrics");
         Shutdown {
             exported_spans: self.of_spans(Delivery::delivered),
             dropped_spans: self.of_spans(Delivery::missing),
             metrics_delivered: done[1] && metrics.into_iter().all(|delivery| delivery.last() != Some(false)),
             timed_out: !done.into_iter().all(|done| done),
+            problems: self.pipeline.complaints.lines(),
         }
     }
 
@@ -181,16 +247,17 @@ impl Guard {
 /// Ends one signal on a thread of its own. Says `true` when it is done in time; it may be left behind.
 fn ending(
     signal: &'static str,
+    on: bool,
     deliveries: &[Arc<Delivery>],
     deadline: Instant,
     shutdown: impl FnOnce() -> Result<(), OTelSdkError> + Send + 'static,
 ) -> mpsc::Receiver<bool> {
     let (done, ended) = mpsc::channel();
-    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
-    if deliveries.is_empty() {
+    if !on {
         let _ = done.send(true);
         return ended;
     }
+    let deliveries: Vec<_> = deliveries.iter().filter(|delivery| delivery.signal() == signal).cloned().collect();
     // If there is no thread to be had, the receiver says so at once.
     let _ = thread::Builder::new().name(format!("httptrace-{signal}")).spawn(move || {
         // Its own word is worth little (see above); and the metrics' has a limit of 5 s, whatever is asked for.
@@ -225,16 +292,19 @@ fn is_plumbing(target: &str) -> bool {
 }
 
 impl Drop for Guard {
+    /// Flushes, unless a shutdown has begun.
     fn drop(&mut self) {
-        self.shutdown();
+        if matches!(*self.0.end(), End::Ahead) {
+            self.0.shutdown();
+        }
     }
 }
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guard")
-            .field("deliveries", &self.pipeline.deliveries)
-            .field("own_thread", &self.pipeline.runtime.is_some())
+            .field("deliveries", &self.0.pipeline.deliveries)
+            .field("own_thread", &self.0.pipeline.runtime.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -12,33 +12,75 @@
 //! Clients come after `init()`: each takes the global providers when it is built, and does not see those that are set
 //! later.
 //!
-//! [`init`] reads the environment, [`builder`] takes what code wants to say. Both return a [`Guard`], which flushes when
+//! [`init`] reads the environment, [`builder()`] takes what code wants to say. Both return a [`Guard`], which flushes when
 //! it is told to or dropped. Its [`layer`](Guard::layer) exports the application's own `tracing` spans, among which those
 //! of requests nest. Exporting runs on threads of its own, never on the application's runtime, and never traces
 //! itself. A malformed value is warned of and its default used: telemetry must not keep a program from starting.
 //!
-//! | read | meaning |
-//! |---|---|
-//! | `OTEL_SDK_DISABLED` | `true`: nothing is recorded, exported or set as a global |
-//! | `OTEL_EXPORTER_OTLP_[TRACES_\|METRICS_]ENDPOINT`, `PROTOCOL`, `HEADERS`, `TIMEOUT`, `COMPRESSION` | where to, how; `http/protobuf` on port 4318 by default |
-//! | `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES` | who; the name wins, the list is percent-decoded |
-//! | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | which traces |
-//! | `OTEL_BSP_*`, `OTEL_METRIC_EXPORT_INTERVAL`, `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | when, how much |
+//! # The environment
 //!
-//! What is set and not read yet is named in one warning ([`Guard::warnings`]).
+//! What code says wins over it; of two forms, `OTEL_EXPORTER_OTLP_TRACES_…` or `…_METRICS_…` wins over the general one.
+//! An empty variable is an unset one. Times are in milliseconds.
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `OTEL_SDK_DISABLED` | `true`: nothing is recorded, exported or set as a global, but for the propagators | `false` |
+//! | `OTEL_SERVICE_NAME` | `service.name`; wins over the list below | `unknown_service:<program>` |
+//! | `OTEL_RESOURCE_ATTRIBUTES` | `key=value,…`, percent-encoded | |
+//! | `OTEL_TRACES_EXPORTER`, `OTEL_METRICS_EXPORTER` | `otlp`, `console` (written to stderr), both, or `none` | `otlp` |
+//! | `OTEL_PROPAGATORS` | `tracecontext`, `baggage`, both, or `none`; also what clients send | `tracecontext,baggage` |
+//! | `OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS` | `GET,BREW,…`: the methods that are told by name, ten at most; others are `_OTHER` | RFC 9110's, `PATCH`, `QUERY` |
+//! | `OTEL_TRACES_SAMPLER` | `always_on`, `always_off`, `traceidratio`, each also with `parentbased_` before it | `parentbased_always_on` |
+//! | `OTEL_TRACES_SAMPLER_ARG` | the ratio, from 0 to 1 | 1 |
+//! | `OTEL_EXPORTER_OTLP_ENDPOINT` | the collector; over HTTP a base, to which `/v1/traces` and `/v1/metrics` are added | `http://localhost:4318`, gRPC: 4317 |
+//! | `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` | one signal's, used as it is | |
+//! | `OTEL_EXPORTER_OTLP_PROTOCOL`, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL`, `OTEL_EXPORTER_OTLP_METRICS_PROTOCOL` | `http/protobuf` or `grpc` | `http/protobuf` |
+//! | `OTEL_EXPORTER_OTLP_INSECURE`, `OTEL_EXPORTER_OTLP_TRACES_INSECURE`, `OTEL_EXPORTER_OTLP_METRICS_INSECURE` | gRPC, for an endpoint without a scheme: no TLS | `false` |
+//! | `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_EXPORTER_OTLP_TRACES_HEADERS`, `OTEL_EXPORTER_OTLP_METRICS_HEADERS` | `name=value,…`, percent-encoded | |
+//! | `OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_EXPORTER_OTLP_TRACES_TIMEOUT`, `OTEL_EXPORTER_OTLP_METRICS_TIMEOUT` | the most that one export may take, with its retries, and a shutdown | 10000 |
+//! | `OTEL_EXPORTER_OTLP_COMPRESSION`, `OTEL_EXPORTER_OTLP_TRACES_COMPRESSION`, `OTEL_EXPORTER_OTLP_METRICS_COMPRESSION` | `gzip` or `none` | `none` |
+//! | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE`, `OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE` | a PEM file: the authorities to trust, instead of the platform's | |
+//! | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE`, `OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE` | a PEM file: who calls | |
+//! | `OTEL_EXPORTER_OTLP_CLIENT_KEY`, `OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY`, `OTEL_EXPORTER_OTLP_METRICS_CLIENT_KEY` | a PEM file: the key to it | |
+//! | `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE` | `cumulative`, `delta`, `lowmemory` | `cumulative` |
+//! | `OTEL_METRIC_EXPORT_INTERVAL` | between two exports of metrics | 60000 |
+//! | `OTEL_METRIC_EXPORT_TIMEOUT` | the most that one of them may take | 30000 |
+//! | `OTEL_BSP_SCHEDULE_DELAY` | between two exports of spans | 5000 |
+//! | `OTEL_BSP_EXPORT_TIMEOUT` | the most that one of them may take | 30000 |
+//! | `OTEL_BSP_MAX_QUEUE_SIZE` | spans that may wait; further ones are dropped, and counted | 2048 |
+//! | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | spans in one export | 512 |
+//! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`, `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` | attributes of each | `OTEL_ATTRIBUTE_COUNT_LIMIT`, else 128 |
+//! | `OTEL_SPAN_EVENT_COUNT_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT` | events and links of a span | 128 |
+//!
+//! A value that makes no sense is named in one warning ([`Guard::warnings`]), and the default used. So is what the SDK
+//! can't follow: `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT`,
+//! `OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`, `OTEL_METRICS_EXEMPLAR_FILTER`, `OTEL_CONFIG_FILE`.
+//!
+//! # When the collector can't be reached
+//!
+//! Requests are not affected. Each kind of problem is told once while it lasts, as a `tracing` event of level WARN and in
+//! [`Shutdown::problems`], with the endpoint and the likely fix. What is lost is counted. The SDK tells of every failed
+//! batch on its own, as events of the target `opentelemetry_sdk`: `opentelemetry_sdk=off` in an `EnvFilter` leaves the one
+//! line that helps.
 
+mod builder;
+mod console;
 mod delivery;
 mod env;
+mod exporter;
 mod guard;
+mod identity;
 mod pipeline;
+mod port;
+mod problem;
 mod transport;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use opentelemetry::KeyValue;
-
-pub use self::guard::{Guard, Shutdown};
-use self::{env::Settings, pipeline::Pipeline};
+pub use self::{
+    builder::{Builder, Compression, Exporter, Propagator, Protocol, builder},
+    guard::{Guard, Shutdown},
+};
 use crate::error::BoxError;
 
 /// Sets telemetry up as the environment says. A client that was built before does not report to it.
@@ -48,141 +90,6 @@ use crate::error::BoxError;
 /// If a thread or an exporter can't be made. A collector that can't be reached is no error here.
 pub fn init() -> Result<Guard, InitError> {
     builder().init()
-}
-
-/// Telemetry with some things said in code. What is not said comes from the environment.
-pub fn builder() -> Builder {
-    Builder {
-        endpoint: None,
-        protocol: None,
-        headers: Vec::new(),
-        timeout: None,
-        service_name: None,
-        resource: Vec::new(),
-        traces: true,
-        metrics: true,
-        and_environment: false,
-        set_globals: true,
-    }
-}
-
-/// How OTLP is carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Protocol {
-    /// `grpc`, port 4317 by default.
-    Grpc,
-    /// `http/protobuf`, port 4318 by default.
-    HttpProtobuf,
-}
-
-/// What is said in code about telemetry.
-#[must_use]
-pub struct Builder {
-    endpoint: Option<String>,
-    protocol: Option<Protocol>,
-    headers: Vec<(String, String)>,
-    timeout: Option<Duration>,
-    service_name: Option<String>,
-    resource: Vec<KeyValue>,
-    traces: bool,
-    metrics: bool,
-    and_environment: bool,
-    set_globals: bool,
-}
-
-impl Builder {
-    /// The collector, such as `http://localhost:4318`. Wins over the environment's; over HTTP, `/v1/traces` and
-    /// `/v1/metrics` are appended.
-    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.endpoint = Some(endpoint.into());
-        self
-    }
-
-    /// The protocol. Wins over the environment's.
-    pub fn protocol(mut self, protocol: Protocol) -> Self {
-        self.protocol = Some(protocol);
-        self
-    }
-
-    /// A header field of every export, beside those of the environment.
-    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
-        self
-    }
-
-    /// The most time that one export may take, and the whole of a shutdown. Wins over the environment's; 10 s if
-    /// neither says, as the specification has it.
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    /// The service's name, where the environment names none.
-    pub fn service_name(mut self, name: impl Into<String>) -> Self {
-        self.service_name = Some(name.into());
-        self
-    }
-
-    /// Attributes of the resource; those of the environment win.
-    pub fn resource(mut self, attributes: impl IntoIterator<Item = KeyValue>) -> Self {
-        self.resource.extend(attributes);
-        self
-    }
-
-    /// Whether spans are exported. On.
-    pub fn traces(mut self, on: bool) -> Self {
-        self.traces = on;
-        self
-    }
-
-    /// Whether metrics are exported. On.
-    pub fn metrics(mut self, on: bool) -> Self {
-        self.metrics = on;
-        self
-    }
-
-    /// With an [`endpoint`](Self::endpoint): export to the environment's as well, if it names one.
-    pub fn and_environment(mut self) -> Self {
-        self.and_environment = true;
-        self
-    }
-
-    /// Whether the providers, and W3C Trace Context and Baggage as propagators, become the process's globals. On.
-    pub fn set_globals(mut self, on: bool) -> Self {
-        self.set_globals = on;
-        self
-    }
-
-    /// Sets telemetry up.
-    ///
-    /// # Errors
-    ///
-    /// If a thread or an exporter can't be made. A collector that can't be reached is no error here.
-    pub fn init(self) -> Result<Guard, InitError> {
-        let set_globals = self.set_globals;
-        let settings = Settings::read(self, &|name| std::env::var(name).ok());
-        for warning in &settings.warnings {
-            tracing::warn!("{warning}");
-        }
-        let pipeline = Pipeline::build(&settings)?;
-        if set_globals {
-            pipeline.set_globals();
-        }
-        Ok(Guard::new(pipeline, settings))
-    }
-}
-
-impl fmt::Debug for Builder {
-    /// Without the header fields: they carry credentials.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
-            .field("protocol", &self.protocol)
-            .field("service_name", &self.service_name)
-            .field("traces", &self.traces)
-            .field("metrics", &self.metrics)
-            .finish_non_exhaustive()
-    }
 }
 
 /// Why telemetry could not be set up.

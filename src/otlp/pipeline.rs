@@ -2,40 +2,45 @@
 //!
 //! ```text
 //! span ended ─ batch processor (thread) ─┐
-//!                                        ├─ Counted ─ OTLP exporter ─ gRPC │ Transport ─ (our runtime's thread) ─ collector
+//!                                        ├─ Counted ─ OTLP exporter ─ Transport ─ (our runtime's thread) ─ collector
 //! metric reader (thread) ────────────────┘
 //! ```
 
-use std::{collections::HashMap, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Uri};
-use opentelemetry::{Context, global, propagation::TextMapCompositePropagator};
-use opentelemetry_otlp::{
-    ExporterBuildError, MetricExporter, SpanExporter, WithExportConfig, WithHttpConfig, WithTonicConfig,
-    tonic_types::{metadata::MetadataMap, transport::ClientTlsConfig},
+use opentelemetry::{
+    Context, global,
+    propagation::{TextMapCompositePropagator, TextMapPropagator},
 };
 use opentelemetry_sdk::{
     Resource,
     metrics::{PeriodicReader, SdkMeterProvider},
     propagation::{BaggagePropagator, TraceContextPropagator},
     resource::TelemetryResourceDetector,
-    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider},
+    trace::{BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanExporter},
 };
 use tokio::{runtime::Handle, sync::oneshot};
 
 use super::{
-    InitError, Protocol,
+    InitError, Propagator,
+    console::{ConsoleMetrics, ConsoleSpans},
     delivery::{Counted, Delivery, Handed},
     env::{Batch, Settings, Target},
+    exporter::{OtlpMetrics, OtlpSpans},
+    problem::Complaints,
     transport::Transport,
 };
-use crate::redact;
+use crate::views::{propagation, semconv};
 
 /// Providers, and what they need to live.
 pub(super) struct Pipeline {
     pub(super) tracer_provider: SdkTracerProvider,
     pub(super) meter_provider: SdkMeterProvider,
     pub(super) deliveries: Vec<Arc<Delivery>>,
+    pub(super) complaints: Arc<Complaints>,
+    /// Whether spans, and whether metrics, are exported anywhere.
+    pub(super) spans: bool,
+    pub(super) metrics: bool,
     pub(super) runtime: Option<Runtime>,
 }
 
@@ -71,120 +76,107 @@ impl Pipeline {
             .with_detector(Box::new(TelemetryResourceDetector))
             .with_attributes(settings.resource.clone())
             .build();
-        let mut deliveries = Vec::new();
-        let mut tracers = SdkTracerProvider::builder().with_resource(resource.clone());
-        let mut meters = SdkMeterProvider::builder().with_resource(resource);
-        for (collector, runtime) in settings.collectors.iter().zip(runtime.iter().cycle()) {
-            let _entered = runtime.handle.enter();
-            if let Some(target) = &collector.traces {
-                let exporter = span_exporter(target, runtime)?;
-                let delivery = Delivery::new("spans", shown(target));
-                tracers = tracers.with_span_processor(batched(exporter, &delivery, &settings.batch));
-                deliveries.push(delivery);
-            }
-            if let Some(target) = &collector.metrics {
-                let exporter = metric_exporter(target, runtime)?;
-                let delivery = Delivery::new("metrics", shown(target));
-                let exporter = Counted { exporter, delivery: Arc::clone(&delivery) };
-                let reader = PeriodicReader::builder(exporter).with_interval(settings.metric_interval).build();
-                meters = meters.with_reader(reader);
-                deliveries.push(delivery);
-            }
-        }
-        let this = Self { tracer_provider: tracers.build(), meter_provider: meters.build(), deliveries, runtime };
+        let mut this = Self {
+            tracer_provider: SdkTracerProvider::default(),
+            meter_provider: SdkMeterProvider::default(),
+            deliveries: Vec::new(),
+            complaints: Arc::default(),
+            spans: false,
+            metrics: false,
+            runtime,
+        };
+        this.tracer_provider = this.tracers(settings, resource.clone())?;
+        this.meter_provider = this.meters(settings, resource)?;
         // A provider that exports nothing makes nothing: no ids either. An ended one is the SDK's only such.
-        if !this.exports("spans") {
+        if !this.spans {
             let _ = this.tracer_provider.shutdown();
         }
-        if !this.exports("metrics") {
+        if !this.metrics {
             let _ = this.meter_provider.shutdown();
         }
         Ok(this)
     }
 
+    fn tracers(&mut self, settings: &Settings, resource: Resource) -> Result<SdkTracerProvider, InitError> {
+        let mut tracers = SdkTracerProvider::builder()
+            .with_resource(resource)
+            .with_sampler(settings.sampler.clone())
+            .with_span_limits(settings.limits);
+        for target in settings.collectors.iter().filter_map(|collector| collector.traces.as_ref()) {
+            let (transport, delivery) = self.way("spans", target)?;
+            let exporter = OtlpSpans { transport, delivery: Arc::clone(&delivery), resource: Default::default() };
+            let exporter = Counted { exporter, delivery: Arc::clone(&delivery) };
+            tracers = tracers.with_span_processor(Handed { batch: batched(exporter, &settings.batch), delivery });
+            self.spans = true;
+        }
+        if settings.console.traces {
+            tracers = tracers.with_span_processor(batched(ConsoleSpans, &settings.batch));
+            self.spans = true;
+        }
+        Ok(tracers.build())
+    }
+
+    fn meters(&mut self, settings: &Settings, resource: Resource) -> Result<SdkMeterProvider, InitError> {
+        let mut meters = SdkMeterProvider::builder().with_resource(resource);
+        for target in settings.collectors.iter().filter_map(|collector| collector.metrics.as_ref()) {
+            let (transport, delivery) = self.way("metrics", target)?;
+            let counted = Arc::clone(&delivery);
+            let exporter = OtlpMetrics { transport, delivery, temporality: settings.temporality };
+            let exporter = Counted { exporter, delivery: counted };
+            meters =
+                meters.with_reader(PeriodicReader::builder(exporter).with_interval(settings.metric_interval).build());
+            self.metrics = true;
+        }
+        if settings.console.metrics {
+            let exporter = ConsoleMetrics(settings.temporality);
+            meters =
+                meters.with_reader(PeriodicReader::builder(exporter).with_interval(settings.metric_interval).build());
+            self.metrics = true;
+        }
+        Ok(meters.build())
+    }
+
+    /// One signal's way to one collector, and who counts on it.
+    fn way(&mut self, signal: &'static str, target: &Target) -> Result<(Transport, Arc<Delivery>), InitError> {
+        let complaints = Arc::clone(&self.complaints);
+        let delivery = Delivery::new(signal, target.endpoint.clone(), target.protocol, complaints);
+        self.deliveries.push(Arc::clone(&delivery));
+        let runtime = self.runtime.as_ref().expect("there is a collector, so there is a runtime");
+        let transport = Transport::new(target, runtime.handle.clone(), Arc::clone(&delivery));
+        Ok((transport.map_err(|error| InitError::new("an exporter's client", error))?, delivery))
+    }
+
     /// Without an SDK the propagators still pass a caller's context on, as the specification wants it.
-    pub(super) fn set_globals(&self) {
-        global::set_text_map_propagator(TextMapCompositePropagator::new(vec![
-            Box::new(TraceContextPropagator::new()),
-            Box::new(BaggagePropagator::new()),
-        ]));
+    pub(super) fn set_globals(&self, settings: &Settings) {
+        let propagators = &settings.propagators;
+        let (context, baggage) =
+            (propagators.contains(&Propagator::TraceContext), propagators.contains(&Propagator::Baggage));
+        let all = propagators.iter().map(|propagator| -> Box<dyn TextMapPropagator + Send + Sync> {
+            match propagator {
+                Propagator::TraceContext => Box::new(TraceContextPropagator::new()),
+                Propagator::Baggage => Box::new(BaggagePropagator::new()),
+            }
+        });
+        global::set_text_map_propagator(TextMapCompositePropagator::new(all.collect()));
+        propagation::set_global(context, baggage);
+        if let Some(methods) = &settings.known_methods {
+            semconv::set_known_methods(methods);
+        }
         // A signal that is left out here may well be the application's own affair.
-        if self.exports("metrics") {
+        if self.metrics {
             global::set_meter_provider(self.meter_provider.clone());
         }
-        if self.exports("spans") {
+        if self.spans {
             global::set_tracer_provider(self.tracer_provider.clone());
         }
     }
-
-    pub(super) fn exports(&self, signal: &str) -> bool {
-        self.deliveries.iter().any(|delivery| delivery.signal() == signal)
-    }
 }
 
-fn batched(exporter: SpanExporter, delivery: &Arc<Delivery>, batch: &Batch) -> Handed {
+fn batched(exporter: impl SpanExporter + 'static, batch: &Batch) -> BatchSpanProcessor {
     let config = BatchConfigBuilder::default()
         .with_max_queue_size(batch.queue)
         .with_max_export_batch_size(batch.size)
         .with_scheduled_delay(batch.delay)
         .build();
-    let exporter = Counted { exporter, delivery: Arc::clone(delivery) };
-    let batch = BatchSpanProcessor::builder(exporter).with_batch_config(config).build();
-    Handed { batch, delivery: Arc::clone(delivery) }
-}
-
-fn span_exporter(target: &Target, runtime: &Runtime) -> Result<SpanExporter, InitError> {
-    match target.protocol {
-        Protocol::Grpc => grpc(SpanExporter::builder().with_tonic(), target).build(),
-        Protocol::HttpProtobuf => http(SpanExporter::builder().with_http(), target, runtime)?.build(),
-    }
-    .map_err(not_made)
-}
-
-fn metric_exporter(target: &Target, runtime: &Runtime) -> Result<MetricExporter, InitError> {
-    match target.protocol {
-        Protocol::Grpc => grpc(MetricExporter::builder().with_tonic(), target).build(),
-        Protocol::HttpProtobuf => http(MetricExporter::builder().with_http(), target, runtime)?.build(),
-    }
-    .map_err(not_made)
-}
-
-fn not_made(error: ExporterBuildError) -> InitError {
-    InitError::new("an exporter", error)
-}
-
-fn grpc<B: WithExportConfig + WithTonicConfig>(builder: B, target: &Target) -> B {
-    let builder = builder
-        .with_endpoint(&target.endpoint)
-        .with_timeout(target.timeout)
-        .with_metadata(MetadataMap::from_headers(headers(target)));
-    // Of itself the exporter would trust no root at all.
-    match target.endpoint.starts_with("http://") {
-        true => builder,
-        false => builder.with_tls_config(ClientTlsConfig::new().with_enabled_roots()),
-    }
-}
-
-fn http<B: WithExportConfig + WithHttpConfig>(builder: B, target: &Target, runtime: &Runtime) -> Result<B, InitError> {
-    let transport = Transport::new(runtime.handle.clone(), target.timeout)
-        .map_err(|error| InitError::new("an exporter's client", error))?;
-    let headers: HashMap<_, _> = target.headers.iter().cloned().collect();
-    Ok(builder
-        .with_endpoint(&target.endpoint)
-        .with_timeout(target.timeout)
-        .with_protocol(opentelemetry_otlp::Protocol::HttpBinary)
-        .with_headers(headers)
-        .with_http_client(transport))
-}
-
-fn headers(target: &Target) -> HeaderMap {
-    let fields = target.headers.iter();
-    fields
-        .filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?)))
-        .collect()
-}
-
-/// The collector as warnings name it.
-fn shown(target: &Target) -> String {
-    target.endpoint.parse::<Uri>().map_or_else(|_| "the collector".to_owned(), |uri| redact::url(&uri))
+    BatchSpanProcessor::builder(exporter).with_batch_config(config).build()
 }

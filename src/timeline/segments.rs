@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{SetupDetail, SetupPhase, Timeline};
+use super::{DialRecord, SetupDetail, SetupPhase, Timeline};
 use crate::{error::Error, phase::Phase};
 
 /// One phase of a finished attempt: what a span, a bar or a JSON entry is made from.
@@ -37,7 +37,7 @@ impl SetupPhase {
 }
 
 /// The steps of a dial as phases; a step that is still open ends at `end`.
-pub(crate) fn setup_phases(setup: &[SetupPhase], parent: Phase, end: Instant) -> impl Iterator<Item = PhaseSpan<'_>> {
+fn setup_phases(setup: &[SetupPhase], parent: Phase, end: Instant) -> impl Iterator<Item = PhaseSpan<'_>> {
     setup.iter().map(move |step| PhaseSpan {
         phase: step.phase(),
         parent,
@@ -46,6 +46,17 @@ pub(crate) fn setup_phases(setup: &[SetupPhase], parent: Phase, end: Instant) ->
         error: step.error.as_ref(),
         detail: Some(&step.detail),
     })
+}
+
+impl DialRecord {
+    /// The dial's steps, sorted by their start. All are ended; their parent is the `get-connection` that they would be
+    /// part of, had their request waited for them.
+    #[must_use]
+    pub fn phases(&self) -> Vec<PhaseSpan<'_>> {
+        let mut phases: Vec<_> = setup_phases(&self.setup, Phase::GetConnection, self.end).collect();
+        phases.sort_by_key(|phase| phase.start);
+        phases
+    }
 }
 
 impl Timeline {

@@ -158,7 +158,7 @@ impl Attempt {
 
     /// Duration, first byte and sizes have one set of labels, which is made once.
     fn took(&self, timeline: &Timeline) {
-        let method = KeyValue::new(HTTP_REQUEST_METHOD, METHODS[self.method]);
+        let method = KeyValue::new(HTTP_REQUEST_METHOD, methods()[self.method]);
         let status = timeline.status.map(|status| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16())));
         let version =
             semconv::protocol_version(timeline).map(|version| KeyValue::new(NETWORK_PROTOCOL_VERSION, version));

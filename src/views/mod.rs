@@ -8,7 +8,7 @@
 #[cfg(feature = "otel")]
 pub mod metrics;
 #[cfg(feature = "otel")]
-mod propagation;
+pub(crate) mod propagation;
 pub mod semconv;
 #[cfg(feature = "otel")]
 pub mod spans;

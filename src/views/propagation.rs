@@ -3,6 +3,8 @@
 //! Written by hand, because the propagator of the SDK costs four allocations and ten times the instructions for the
 //! same 55 bytes. A propagator that the application sets takes over.
 
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
     Context,
@@ -14,6 +16,17 @@ use opentelemetry::{
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+
+/// What clients pass on whose application sets no propagator: all, unless telemetry was set up to say less.
+static CARRIED: AtomicU8 = AtomicU8::new(TRACE_CONTEXT | BAGGAGE_FIELD);
+const TRACE_CONTEXT: u8 = 1;
+const BAGGAGE_FIELD: u8 = 2;
+
+/// Says for the whole process what is passed on.
+#[cfg(feature = "otlp")]
+pub(crate) fn set_global(trace_context: bool, baggage: bool) {
+    CARRIED.store(u8::from(trace_context) * TRACE_CONTEXT + u8::from(baggage) * BAGGAGE_FIELD, Relaxed);
+}
 
 /// Writes `span` and the baggage of `parent`. A `traceparent` that was there is replaced, and its `tracestate` with it.
 pub(super) fn inject(
@@ -27,7 +40,9 @@ pub(super) fn inject(
         propagator.inject_context(&context, &mut Fields(headers));
         return;
     }
-    if span.is_valid()
+    let carried = CARRIED.load(Relaxed);
+    if carried & TRACE_CONTEXT != 0
+        && span.is_valid()
         && let Ok(value) = HeaderValue::from_bytes(&traceparent(span))
     {
         headers.insert(TRACEPARENT, value);
@@ -37,7 +52,8 @@ pub(super) fn inject(
         }
     }
     let baggage = parent.baggage();
-    if !baggage.is_empty()
+    if carried & BAGGAGE_FIELD != 0
+        && !baggage.is_empty()
         && let Ok(value) = HeaderValue::try_from(encoded(baggage))
     {
         headers.insert(BAGGAGE, value);

@@ -5,6 +5,8 @@
 //! ones behind a feature and renames them. The names of phases and of moments are beside their types:
 //! [`Phase::as_str`](crate::Phase::as_str) and [`EventKind::name`](crate::timeline::EventKind::name).
 
+use std::sync::OnceLock;
+
 use http::{Method, StatusCode, Version};
 
 use crate::{connection::Protocol, timeline::Timeline};
@@ -199,16 +201,43 @@ pub const OTHER: &str = "_OTHER";
 pub const METHODS: [&str; 11] =
     ["GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "CONNECT", "PATCH", "TRACE", "QUERY", OTHER];
 
-/// The place of a method in [`METHODS`].
+/// What takes the place of [`METHODS`] in this process.
+static KNOWN: OnceLock<[&str; METHODS.len()]> = OnceLock::new();
+
+/// The methods that are known by name: [`METHODS`], unless telemetry was set up with others. The last is [`OTHER`]; a place
+/// without a method is empty.
+#[must_use]
+pub fn methods() -> &'static [&'static str; METHODS.len()] {
+    KNOWN.get().unwrap_or(&METHODS)
+}
+
+/// So many methods can be known by name: each is a series of its own in the metrics of every server.
+#[cfg(feature = "otlp")]
+pub(crate) const MOST_METHODS: usize = METHODS.len() - 1;
+
+/// Replaces the known methods for the whole process, once.
+#[cfg(feature = "otlp")]
+pub(crate) fn set_known_methods(methods: &[String]) {
+    KNOWN.get_or_init(|| {
+        let mut known = [""; METHODS.len()];
+        known[MOST_METHODS] = OTHER;
+        for (place, method) in known[..MOST_METHODS].iter_mut().zip(methods) {
+            *place = method.clone().leak();
+        }
+        known
+    });
+}
+
+/// The place of a method in [`methods()`].
 #[must_use]
 pub fn method_index(method: &Method) -> usize {
-    METHODS.iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
+    methods().iter().position(|known| *known == method.as_str()).unwrap_or(METHODS.len() - 1)
 }
 
 /// The value of `http.request.method`.
 #[must_use]
 pub fn request_method(method: &Method) -> &'static str {
-    METHODS[method_index(method)]
+    methods()[method_index(method)]
 }
 
 /// The value of `network.protocol.version`: the response's; without a response, what the connection was made for.

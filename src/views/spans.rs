@@ -228,9 +228,9 @@ impl Report for Attempt {
             return None;
         }
         // By the attempt's clock pair, as all of its trace.
-        let mut span = self.tree().dial(dial);
+        let (mut span, end) = self.tree().dial(dial);
         let trace = Some(trace_ref(span.span_context()));
-        let end = self.anchor.system(dial.end);
+        let end = self.anchor.system(end);
         let finish = Box::new(move |outcome: DialOutcome| {
             span.set_attribute(opentelemetry::KeyValue::new(semconv::DIAL_OUTCOME, outcome.as_str()));
             span.end_with_timestamp(end);
@@ -241,7 +241,7 @@ impl Report for Attempt {
     fn finished(&self, timeline: &Timeline) {
         // Out of the lock first: ending a span calls the application's processors.
         let Some(Live { mut client, setup }) = self.live().take() else { return };
-        self.tree().children(timeline, setup);
+        let last = self.tree().children(timeline, setup);
         attributes::response(timeline, &mut client);
         if let Some(link) = link(timeline) {
             client.add_link(link.span_context, link.attributes);
@@ -252,7 +252,8 @@ impl Report for Attempt {
             }
         }
         tree::fail(&mut client, timeline.error.as_ref(), timeline.status);
-        client.end_with_timestamp(timeline.anchor.system(timeline.end.unwrap_or(timeline.start)));
+        let end = timeline.end.map_or(last, |end| end.max(last));
+        client.end_with_timestamp(timeline.anchor.system(end));
     }
 }
 

@@ -36,7 +36,7 @@ type Connecting = Pin<Box<dyn Future<Output = Result<TokioIo<DuplexStream>, BoxE
 
 /// Connects as its function says, and counts the calls.
 #[derive(Clone)]
-struct Pipes {
+pub(crate) struct Pipes {
     connect: Arc<dyn Fn(Uri) -> Connecting + Send + Sync>,
     calls: Arc<AtomicUsize>,
 }
@@ -51,6 +51,15 @@ impl Pipes {
             Box::pin(async move { connecting.await.map(TokioIo::new) }) as Connecting
         };
         Self { connect: Arc::new(connect), calls: Arc::default() }
+    }
+
+    /// As the function says for each dial, by its number from 0.
+    pub(crate) fn numbered<Fut>(connect: impl Fn(usize) -> Fut + Send + Sync + 'static) -> Self
+    where
+        Fut: Future<Output = Result<DuplexStream, BoxError>> + Send + 'static,
+    {
+        let dials = AtomicUsize::new(0);
+        Self::new(move |_| connect(dials.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// To a server that says hello.

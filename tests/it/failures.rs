@@ -1,8 +1,11 @@
 //! Every way of dying: the error says what and where, the record has it on the phase that died and on all around it, and
 //! whatever began has ended (contract of [`ClientTrace`](httptrace::ClientTrace)).
 
+mod certificates;
 mod connecting;
 mod exchanging;
+mod http2;
+mod limits;
 
 use std::time::Duration;
 

@@ -16,4 +16,5 @@ mod stories;
 mod streams;
 mod support;
 mod support_selftest;
+mod told;
 mod unchanged;

@@ -82,6 +82,9 @@ impl Scenario {
         if self.one_connection {
             builder = builder.max_connections_per_host(1);
         }
+        if self.limited {
+            builder = builder.response_header_timeout(TIMEOUT / 4).body_idle_timeout(TIMEOUT / 4);
+        }
         let ledger = Arc::new(Ledger::new(builder, net));
         let (ended, last) = self.requests(&ledger, at).await;
         let of = (self.name, at);

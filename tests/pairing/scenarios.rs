@@ -34,6 +34,8 @@ pub(crate) struct Scenario {
     pub(crate) together: bool,
     /// There may be one connection at a time, so that requests wait for each other.
     pub(crate) one_connection: bool,
+    /// A head that is late and a body that stops are given up, long before the request as a whole is.
+    pub(crate) limited: bool,
 }
 
 /// One request.
@@ -174,7 +176,12 @@ fn one(name: &'static str, ends: &'static str, ask: Ask, script: &'static [&'sta
         closes: None,
         together: false,
         one_connection: false,
+        limited: false,
     }
+}
+
+fn limited(scenario: Scenario) -> Scenario {
+    Scenario { limited: true, ..scenario }
 }
 
 fn two(name: &'static str, ends: &'static str, asks: [Ask; 2], script: &'static [&'static [Step]]) -> Scenario {
@@ -220,6 +227,14 @@ pub(crate) fn framing() -> Vec<Scenario> {
         .closes("peer_closed"),
         one("surplus bytes", "200 2", GET, &[&[Head, OK, Send("HTTP/1.1 408 Request Timeout\r\n\r\n"), Close]])
             .closes("surplus_bytes"),
+        limited(one("a head that never comes", "timeout", GET, &[&[Head]])).closes("canceled"),
+        limited(one("a head that is never whole", "timeout", GET, &[&[Head, Send("HTTP/1.1 200 OK\r\nx-")]])),
+        limited(one(
+            "a body that stops",
+            "200 timeout",
+            GET,
+            &[&[Head, Send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"), Send("half")]],
+        )),
         one("103, then 200", "200 2", GET, &[&[Head, Send("HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"), OK]]),
     ]
 }
@@ -298,6 +313,7 @@ pub(crate) fn http2() -> Vec<Scenario> {
         h2("HTTP/2: GET", "200 12", GET, Way::Answer),
         h2("HTTP/2: a head alone", "200 0", GET, Way::Empty),
         h2("HTTP/2: an upload", "200 12", PIECES, Way::Answer),
+        limited(h2("HTTP/2: an upload, with limits", "200 12", PIECES, Way::Answer)),
         several(h2("HTTP/2: two at once", "200 12", GET, Way::Answer), &[GET, PIECES], true),
         several(h2("HTTP/2: one after the other", "200 12", GET, Way::Answer), &[GET, GET], false),
         several(h2("HTTP/2: a body dropped", "200 12", GET, Way::Answer), &[dropped, GET], false),

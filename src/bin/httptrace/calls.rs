@@ -320,6 +320,6 @@ mod tests {
 
     #[test]
     fn a_value_ends_no_line() {
-        assert_eq!(Fields::new().with("a", "b\r\nc\u{1b}").of("Hook"), "Hook({a:b  c })");
+        assert_eq!(Fields::new().with("a", "b\r\nc\u{1b}").of("Hook"), r"Hook({a:b  c\x1b})");
     }
 }

@@ -19,6 +19,8 @@ pub(crate) const STATUS: u8 = 22;
 pub(crate) const WRITE: u8 = 23;
 /// `@file` can't be read.
 pub(crate) const READ: u8 = 26;
+/// Receiving failed.
+const RECEIVE: u8 = 56;
 /// `--cacert` can't be used.
 pub(crate) const CA_FILE: u8 = 77;
 /// Ctrl-C.
@@ -56,13 +58,12 @@ impl Failure {
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         let mut message = error.to_string();
-        // Where the name of the error says little, its cause has to.
-        let vague = matches!(
-            error.error_type(),
-            "_OTHER" | "connect_failed" | "tls_protocol_error" | "certificate_invalid" | "invalid_request"
-        );
-        if let (true, Some(cause)) = (vague, error.source()) {
+        let cause = error.source().map(ToString::to_string).unwrap_or_default();
+        if SAY_WHY.contains(&error.error_type()) && !cause.is_empty() {
             message.push_str(&format!(": {cause}"));
+        }
+        if let Some(fix) = fix(error.error_type(), &cause) {
+            message.push_str(&format!(" ({fix})"));
         }
         Self { code: code(error.phase(), error.error_type()), message, error_type: error.error_type() }
     }
@@ -87,42 +88,146 @@ pub(crate) fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "httptrace: {text}");
 }
 
+/// Where the name of the error says little, its cause has to.
+const SAY_WHY: [&str; 6] = [
+    "_OTHER",
+    "connect_failed",
+    "tls_protocol_error",
+    "certificate_invalid",
+    "certificate_name_mismatch",
+    "invalid_request",
+];
+
 /// The code of a request that failed.
 pub(crate) fn code(phase: Phase, error_type: &str) -> u8 {
-    match error_type {
-        "host_not_found" | "try_again" | "no_recovery" | "no_addresses" => 6,
-        "proxy_auth_required" | "proxy_refused" => 7,
-        "malformed_response" | "too_many_informational" => 8,
-        "http2_protocol_error" | "http2_goaway" => 16,
-        "body_incomplete" => 18,
-        "request_body_failed" => READ,
-        "timeout" => 28,
-        "tls_protocol_error" | "tls_closed" => 35,
-        "too_many_redirects" => 47,
-        "connection_closed" => 52,
-        "write_failed" => 55,
-        "http2_stream_reset" => 92,
-        "proxy_protocol_error" => 97,
-        "head_too_large" => 100,
-        "redirect_refused" => SCHEME,
-        "invalid_request" => USAGE,
-        "canceled" => INTERRUPTED,
-        _ if error_type.starts_with("certificate_") => 60,
-        // What can happen in several phases: a reset, and what has no name.
-        _ => match phase {
-            Phase::Dns => 6,
-            Phase::GetConnection | Phase::Connect => 7,
-            Phase::Tunnel => 97,
-            Phase::Tls => 35,
-            Phase::RequestWrite => 55,
-            _ => 56,
-        },
-    }
+    let of_type = CODES.iter().find(|row| row.types.contains(&error_type));
+    let row = of_type.or_else(|| CODES.iter().find(|row| row.phases.contains(&phase)));
+    row.map_or(RECEIVE, |row| row.code)
 }
+
+/// What can be done about a failure, where it is one thing.
+fn fix(error_type: &str, cause: &str) -> Option<&'static str> {
+    Some(match error_type {
+        "certificate_untrusted" => "--cacert FILE trusts its authority, -k any certificate",
+        "certificate_expired" | "certificate_name_mismatch" => "-k accepts it all the same",
+        "tls_protocol_error" if cause.contains("InvalidContentType") => {
+            "the server does not speak TLS on this port: try http://"
+        }
+        _ => return None,
+    })
+}
+
+/// One code, and the failures that end in it.
+struct Row {
+    code: u8,
+    /// As the README's table has it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the README is held against it"))]
+    when: &'static str,
+    /// Values of `error.type` that have this code in whatever phase.
+    types: &'static [&'static str],
+    /// Where the type does not decide: the phases in which anything else has this code.
+    phases: &'static [Phase],
+}
+
+const fn row(code: u8, when: &'static str, types: &'static [&'static str], phases: &'static [Phase]) -> Row {
+    Row { code, when, types, phases }
+}
+
+const CANNOT_RESOLVE: &[&str] = &["host_not_found", "try_again", "no_recovery", "no_addresses"];
+const CANNOT_CONNECT: &[&str] = &[
+    "connection_refused",
+    "network_unreachable",
+    "host_unreachable",
+    "address_not_available",
+    "permission_denied",
+    "connect_failed",
+];
+const BAD_CERTIFICATE: &[&str] = &[
+    "certificate_untrusted",
+    "certificate_expired",
+    "certificate_name_mismatch",
+    "certificate_revoked",
+    "certificate_invalid",
+];
+const RECEIVING: &[Phase] = &[Phase::ResponseWait, Phase::ResponseRead, Phase::Request];
+
+/// Every code there is.
+const CODES: &[Row] = &[
+    row(0, "a whole response to every request, any status", &[], &[]),
+    row(SCHEME, "scheme not supported, redirects included", &["redirect_refused"], &[]),
+    row(USAGE, "command line", &["invalid_request"], &[]),
+    row(URL, "malformed URL", &[], &[]),
+    row(6, "host's name not resolved", CANNOT_RESOLVE, &[Phase::Dns]),
+    row(7, "no address connected", CANNOT_CONNECT, &[Phase::GetConnection, Phase::Connect, Phase::Tunnel]),
+    row(8, "malformed head, too many 1xx", &["malformed_response", "too_many_informational"], &[]),
+    row(16, "HTTP/2 connection error", &["http2_protocol_error", "http2_goaway"], &[]),
+    row(18, "body ended early", &["body_incomplete"], &[]),
+    row(22, "`-f` and a status of 400 or above", &[], &[]),
+    row(WRITE, "cannot write `-o` or stdout", &[], &[]),
+    row(READ, "cannot read `@file`", &["request_body_failed"], &[]),
+    row(28, "any timeout", &["timeout"], &[]),
+    row(35, "TLS handshake", &["tls_protocol_error", "tls_closed"], &[Phase::Tls]),
+    row(47, "too many redirects", &["too_many_redirects"], &[]),
+    row(52, "closed before the first response byte", &["connection_closed"], &[]),
+    row(55, "sending failed", &["write_failed"], &[Phase::RequestWrite]),
+    row(RECEIVE, "receiving failed", &[], RECEIVING),
+    row(58, "client certificate unusable", &[], &[]),
+    row(60, "certificate not accepted", BAD_CERTIFICATE, &[]),
+    row(CA_FILE, "CA file unusable", &[], &[]),
+    row(92, "HTTP/2 stream error", &["http2_stream_reset"], &[]),
+    row(100, "response head too large", &["head_too_large"], &[]),
+    row(INTERRUPTED, "interrupted", &["canceled"], &[]),
+];
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The `error.type`s of the library, as its own list has them, and what only following a redirect can fail at.
+    fn types() -> Vec<&'static str> {
+        let source = include_str!("../../error.rs");
+        let list = source.split("\nkinds! {").nth(1).and_then(|list| list.split("\n}").next()).expect("the list");
+        let types = list.lines().filter_map(|line| line.split('"').nth(1));
+        types.chain(["too_many_redirects", "redirect_refused"]).collect()
+    }
+
+    #[test]
+    fn every_type_is_in_one_row_or_left_to_the_phase() {
+        assert!(types().len() > 30, "{:?}", types());
+        for error_type in types() {
+            let rows = CODES.iter().filter(|row| row.types.contains(&error_type)).count();
+            let by_phase = ["connection_reset", "_OTHER"].contains(&error_type);
+            assert_eq!(rows, usize::from(!by_phase), "{error_type}");
+        }
+        let known = types();
+        let unknown: Vec<_> = CODES.iter().flat_map(|row| row.types).filter(|it| !known.contains(it)).collect();
+        assert!(unknown.is_empty(), "no such type: {unknown:?}");
+        assert!(CODES.is_sorted_by_key(|row| row.code));
+    }
+
+    #[test]
+    fn the_readme_has_this_table_and_no_other() {
+        let readme = include_str!("../../../README.md");
+        let table = readme.split("| code | when | code | when |\n").nth(1).expect("the table");
+        let cells = table.lines().skip(1).take_while(|line| line.starts_with('|')).flat_map(|line| {
+            let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
+            cells.chunks(2).map(<[_]>::to_vec).collect::<Vec<_>>()
+        });
+        let mut told: Vec<(u8, String)> = cells
+            .filter(|pair| !pair[0].is_empty())
+            .map(|pair| (pair[0].parse().expect("a code"), pair[1].to_owned()))
+            .collect();
+        told.sort();
+        let ours: Vec<(u8, String)> = CODES.iter().map(|row| (row.code, row.when.to_owned())).collect();
+        assert_eq!(told, ours);
+    }
+
+    #[test]
+    fn a_failure_names_what_helps() {
+        assert!(fix("certificate_untrusted", "").is_some_and(|fix| fix.contains("--cacert")));
+        assert!(fix("tls_protocol_error", "received corrupt message of type InvalidContentType").is_some());
+        assert!(fix("tls_protocol_error", "").is_none() && fix("timeout", "").is_none());
+    }
 
     #[test]
     fn every_failure_has_the_code_of_the_table() {
@@ -133,6 +238,8 @@ mod tests {
             (Phase::Connect, "network_unreachable", 7),
             (Phase::Connect, "connection_reset", 7),
             (Phase::Connect, "timeout", 28),
+            (Phase::GetConnection, "timeout", 28),
+            (Phase::GetConnection, "no_addresses", 6),
             (Phase::Tls, "connection_reset", 35),
             (Phase::Tls, "tls_closed", 35),
             (Phase::Tls, "certificate_untrusted", 60),

@@ -212,7 +212,12 @@ impl Run {
             if !self.plan.silent && !told {
                 failure.tell();
             }
-            self.failures.lock().unwrap_or_else(PoisonError::into_inner).insert(number, failure);
+            let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+            failures.insert(number, failure);
+            // Only the first in the order of the requests is asked for, and a run may last for weeks.
+            if failures.len() > 1 {
+                failures.pop_last();
+            }
         }
         true
     }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     error::Error as _,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use httptrace::{
@@ -29,7 +29,7 @@ const ONE_TRACE: u64 = 100;
 
 /// The telemetry of one run.
 pub(crate) struct Telemetry {
-    guard: Option<Arc<Guard>>,
+    guard: Option<Guard>,
     parent: Context,
     tracer: BoxedTracer,
     /// How many requests share a root.
@@ -118,26 +118,27 @@ impl Telemetry {
             root.failed = root.failed.or(failure.map(|failure| failure.error_type));
             root.end();
         }
-        let guard = self.guard.clone()?;
-        // It blocks until the collector has it all, or its deadline.
-        let ended = tokio::task::spawn_blocking(move || guard.shutdown()).await.ok()?;
+        let ended = self.guard.as_ref()?.shutdown_async().await;
         (!ended.is_complete()).then(|| format!("telemetry: {ended}"))
     }
 }
 
-/// Sets up what is to be exported: both signals, or those that the environment names an endpoint for.
-fn export(requested: bool, variable: impl Fn(&str) -> Option<String>) -> (Option<Arc<Guard>>, Vec<String>) {
+/// Sets up what is to be exported: both signals, or those that the environment names an endpoint for or wants on stderr.
+fn export(requested: bool, variable: impl Fn(&str) -> Option<String>) -> (Option<Guard>, Vec<String>) {
     let named = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    let shown = |name: &str| {
+        variable(name).is_some_and(|value| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("console")))
+    };
     let both = requested || named("OTEL_EXPORTER_OTLP_ENDPOINT");
-    let traces = both || named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT");
-    let metrics = both || named("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT");
+    let traces = both || named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") || shown("OTEL_TRACES_EXPORTER");
+    let metrics = both || named("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") || shown("OTEL_METRICS_EXPORTER");
     if !traces && !metrics {
         return (None, Vec::new());
     }
     match otlp::builder().service_name("httptrace").traces(traces).metrics(metrics).init() {
         Ok(guard) => {
             let warnings = guard.warnings().to_vec();
-            (Some(Arc::new(guard)), warnings)
+            (Some(guard), warnings)
         }
         Err(error) => {
             let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));

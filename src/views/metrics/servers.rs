@@ -215,7 +215,7 @@ impl Levels {
     }
 
     fn observe_active(&self, counter: &dyn AsyncInstrument<i64>) {
-        for (method, level) in METHODS.iter().zip(&self.active) {
+        for (method, level) in methods().iter().zip(&self.active) {
             if let Some(now) = level.get() {
                 counter.observe(now, &self.with([KeyValue::new(HTTP_REQUEST_METHOD, *method)]));
             }

@@ -94,6 +94,74 @@ fn a_cold_request_is_one_tree_without_gaps() {
     assert_eq!(client.end_time.duration_since(client.start_time).unwrap().as_millis(), 32);
 }
 
+// mutants: src/views/spans/tree.rs: SHORTEST of 0 · src/views/spans.rs: `last` left out of the end
+#[test]
+fn a_span_of_one_moment_has_a_length_and_lies_in_its_parent() {
+    let exported = exported(Sampler::AlwaysOn);
+    let attempt = exported.send();
+    attempt.get_conn().got_conn(ConnOutcome::Idle, None, None).writes();
+    // One read of the socket brought all of it, and the connection was ready as it ended.
+    let (at, recorder) = (attempt.at(30), attempt.recorder());
+    recorder.got_first_response_byte(&GotFirstResponseByteInfo { at });
+    recorder.response_done(&ResponseDoneInfo {
+        at,
+        outcome: ResponseOutcome::Complete,
+        status: Some(http::StatusCode::OK),
+        version: None,
+        headers: None,
+        first_byte: Some(at),
+        body_bytes: 5,
+        stream_id: None,
+        detail_lost: false,
+        error: None,
+    });
+    recorder.put_idle_conn(&PutIdleConnInfo { at, outcome: IdleReturn::Pooled });
+    let (client, read) = (exported.span("GET"), exported.span("response-read"));
+    assert!(read.end_time > read.start_time && read.end_time <= client.end_time, "{read:#?}\n{client:#?}");
+}
+
+// mutants: src/views/spans/tree.rs: `set_apart` leaves the starts · leaves the wait's end
+#[test]
+fn siblings_of_one_moment_start_in_microseconds_of_their_own_and_in_their_order() {
+    let exported = exported(Sampler::AlwaysOn);
+    let attempt = exported.send();
+    attempt.get_conn().dials();
+    let (at, recorder) = (attempt.at(1), attempt.recorder());
+    recorder.dns_start(&DnsStartInfo { at, host: "example.com" });
+    recorder.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false });
+    for attempt in 1..=3 {
+        recorder.connect_start(&ConnectStartInfo { at, addr: None, attempt });
+        recorder.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
+    }
+    recorder.get_conn_failed(&GetConnFailedInfo { at, error: &Error::timeout(Phase::Connect), wait: None });
+    recorder.response_done(&ResponseDoneInfo {
+        at,
+        outcome: ResponseOutcome::Failed,
+        status: None,
+        version: None,
+        headers: None,
+        first_byte: None,
+        body_bytes: 0,
+        stream_id: None,
+        detail_lost: false,
+        error: None,
+    });
+    let micros = |at: std::time::SystemTime| at.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
+    let wait = exported.span("get-connection");
+    let mut steps: Vec<_> =
+        exported.all().into_iter().filter(|s| s.parent_span_id == wait.span_context.span_id()).collect();
+    steps.sort_by_key(|step| step.start_time);
+    let shown: Vec<String> = steps.iter().map(|s| format!("{}{}", s.name, text(s, semconv::CONNECT_ATTEMPT))).collect();
+    assert_eq!(shown, ["dns", "connect1", "connect2", "connect3"]);
+    let starts: Vec<u128> = steps.iter().map(|step| micros(step.start_time)).collect();
+    let first = starts[0];
+    assert_eq!(starts, [first, first + 1, first + 2, first + 3], "no further than needed");
+    assert_eq!(steps[0].start_time, wait.start_time + std::time::Duration::from_millis(1), "the first is where it was");
+    let client = exported.span("GET");
+    assert!(steps.iter().all(|step| step.end_time > step.start_time && step.end_time <= wait.end_time));
+    assert!(wait.end_time <= client.end_time, "{wait:#?}\n{client:#?}");
+}
+
 #[test]
 fn every_span_has_its_own_attributes_and_events() {
     let exported = exported(Sampler::AlwaysOn);

@@ -1,6 +1,6 @@
 //! The children of a CLIENT span, out of a record's phases, with the record's own times.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use opentelemetry::{
@@ -33,12 +33,14 @@ impl Tree<'_> {
         self.tracer.build_with_context(builder, &self.context)
     }
 
-    /// All of an attempt's phases. `setup` is its `get-connection`, if that was started live.
-    pub(super) fn children(&self, timeline: &Timeline, setup: Option<BoxedSpan>) {
+    /// All of an attempt's phases. `setup` is its `get-connection`, if that was started live. Returns the end of the last.
+    pub(super) fn children(&self, timeline: &Timeline, setup: Option<BoxedSpan>) -> Instant {
         let mut setup = setup;
         let mut under_setup = setup.as_ref().map(|span| self.below(span.span_context()));
-        for phase in timeline.phases() {
-            let attributes = attributes::phase(timeline, &phase);
+        let mut phases = timeline.phases();
+        self.set_apart(&mut phases);
+        for phase in &phases {
+            let attributes = attributes::phase(timeline, phase);
             match (phase.phase, phase.parent) {
                 (Phase::GetConnection, _) => {
                     let span = match setup.take() {
@@ -47,39 +49,66 @@ impl Tree<'_> {
                             fail(&mut live, phase.error, None);
                             live
                         }
-                        None => self.open(&phase, attributes, Vec::new(), &self.context),
+                        None => self.open(phase, attributes, Vec::new(), &self.context),
                     };
                     under_setup.get_or_insert_with(|| self.below(span.span_context()));
                     self.close(span, phase.end);
                 }
                 (_, Phase::GetConnection) => {
                     let parent = under_setup.as_ref().unwrap_or(&self.context);
-                    self.close(self.open(&phase, attributes, Vec::new(), parent), phase.end);
+                    self.close(self.open(phase, attributes, Vec::new(), parent), phase.end);
                 }
                 _ => {
-                    let events = self.events_of(&phase, timeline);
-                    self.close(self.open(&phase, attributes, events, &self.context), phase.end);
+                    let events = self.events_of(phase, timeline);
+                    self.close(self.open(phase, attributes, events, &self.context), phase.end);
                 }
             }
         }
+        let end = timeline.response_end.unwrap_or(timeline.start);
         // Its record was let go (the wait turned out to be none), but it has been linked to.
         if let Some(span) = setup {
-            self.close(span, timeline.response_end.unwrap_or(timeline.start));
+            self.close(span, end);
+        }
+        phases.iter().map(|phase| phase.end).fold(end, Instant::max)
+    }
+
+    /// An open `background-dial` with its ended steps, and when it ends.
+    pub(super) fn dial(&self, dial: &DialRecord) -> (BoxedSpan, Instant) {
+        let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
+        let below = self.below(span.span_context());
+        let mut steps = dial.phases();
+        self.set_apart(&mut steps);
+        for step in &steps {
+            let attributes = step.detail.map_or_else(Vec::new, attributes::setup);
+            self.close(self.open(step, attributes, Vec::new(), &below), step.end);
+        }
+        fail(&mut span, dial.error.as_ref(), None);
+        (span, steps.iter().map(|step| step.end).fold(dial.end, Instant::max))
+    }
+
+    /// Lets siblings start in microseconds of their own, and gives what is one moment a length.
+    ///
+    /// Jaeger keeps whole microseconds, and shows siblings that start in the same one in any order, in another one at each
+    /// look. And it takes a span that ends where it starts for one of negative length, and puts a warning on it; one read
+    /// of the socket often brings a whole response, whose first byte and last are one moment then.
+    fn set_apart(&self, phases: &mut [PhaseSpan<'_>]) {
+        let (mut part, mut step, mut last_step) = (None, None, None);
+        for phase in &mut *phases {
+            let is_step = phase.parent == Phase::GetConnection;
+            let earliest = if is_step { &mut step } else { &mut part };
+            phase.start = earliest.map_or(phase.start, |earliest| phase.start.max(earliest));
+            phase.end = phase.end.max(phase.start + SHORTEST);
+            *earliest = Some(phase.start + self.to_next_microsecond(phase.start));
+            last_step = last_step.max(is_step.then_some(phase.end));
+        }
+        let wait = phases.iter_mut().find(|phase| phase.phase == Phase::GetConnection);
+        if let (Some(wait), Some(end)) = (wait, last_step) {
+            wait.end = wait.end.max(end);
         }
     }
 
-    /// An open `background-dial` with its ended steps.
-    pub(super) fn dial(&self, dial: &DialRecord) -> BoxedSpan {
-        let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
-        let below = self.below(span.span_context());
-        for step in &dial.setup {
-            let (start, end) = (step.start, step.end.unwrap_or(dial.end));
-            let (parent, detail) = (Phase::GetConnection, Some(&step.detail));
-            let phase = PhaseSpan { phase: step.phase(), parent, start, end, error: step.error.as_ref(), detail };
-            self.close(self.open(&phase, attributes::setup(&step.detail), Vec::new(), &below), end);
-        }
-        fail(&mut span, dial.error.as_ref(), None);
-        span
+    fn to_next_microsecond(&self, at: Instant) -> Duration {
+        Duration::from_nanos(1000 - self.anchor.unix_nanos(at) % 1000)
     }
 
     fn open(
@@ -144,3 +173,6 @@ fn failure(error: Option<&Error>, status: Option<StatusCode>) -> (Option<&'stati
         (None, None) => (None, None),
     }
 }
+
+/// The length of what is one moment: nobody sees it, and the wall clock of every platform can tell it.
+const SHORTEST: Duration = Duration::from_nanos(100);

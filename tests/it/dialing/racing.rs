@@ -124,25 +124,8 @@ mod silent {
     use crate::{
         dialing::LIMIT,
         spans::scene::Scene,
-        support::{pass, spans::ExpectedSpan, within},
+        support::{origin::Silent, pass, spans::ExpectedSpan, within},
     };
-
-    /// An address where nobody answers as long as this lives.
-    struct Silent {
-        _listener: socket2::Socket,
-        _queued: [std::net::TcpStream; 2],
-    }
-
-    impl Silent {
-        fn at(addr: SocketAddr) -> Self {
-            let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
-            listener.bind(&addr.into()).expect("a free port");
-            // A queue of length one is full with two connections that nobody accepts.
-            listener.listen(1).expect("a bound socket");
-            let queued = [0, 1].map(|_| std::net::TcpStream::connect(addr).expect("room for two"));
-            Self { _listener: listener, _queued: queued }
-        }
-    }
 
     fn beside(origin: &Origin, last: u8) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, last], origin.addr().port()))

@@ -1,10 +1,11 @@
 //! Deaths before there is a connection: in the lookup, the connect, the handshake.
 
-use std::{net::Ipv6Addr, sync::Arc};
+use std::{io, net::Ipv6Addr, sync::Arc};
 
 use httptrace::Client;
 
 use super::{LIMIT, assert_says, limited, over};
+use crate::connector::Pipes;
 use crate::support::{
     client::Traced,
     dns::{Failure, FakeResolver},
@@ -12,7 +13,7 @@ use crate::support::{
     origin::{Origin, Refusing},
     pass,
     script::{
-        Step::{AwaitClose, Close, Read, ReadHead, Stall},
+        Step::{AwaitClose, ReadHead, Stall},
         write,
     },
     timeline::ExpectedTimeline,
@@ -62,37 +63,49 @@ async fn every_address_that_refuses_has_its_own_connect() {
     expected.error("connect", "connection_refused").check(&over(&traced).await);
 }
 
+/// What only a network can do, and not a machine alone, is told by a connector in the system's own words.
 #[tokio::test]
-async fn a_certificate_of_an_unknown_authority_dies_in_tls() {
-    let (origin, trusted) = (Origin::tls().script([Stall]), Origin::tls().script([Stall]));
-    let traced = Traced::new(trusted.client_builder());
-    let error = traced.read(origin.url("/")).await.expect_err("unknown authority");
-    assert_says(&error, "tls", "certificate_untrusted", &["connect", "tls"]);
-    let expected = ExpectedTimeline::new().phases(["get-connection", "connect", "tls"]);
-    expected.error("tls", "certificate_untrusted").outcome("none").check(&over(&traced).await);
-    origin.until_closed(1).await;
+async fn what_the_system_says_of_a_connect_is_told() {
+    for (kind, error_type, yes) in [
+        (io::ErrorKind::ConnectionRefused, "connection_refused", &["connect"][..]),
+        (io::ErrorKind::ConnectionReset, "connection_reset", &["connect"]),
+        (io::ErrorKind::NetworkUnreachable, "network_unreachable", &["connect"]),
+        (io::ErrorKind::HostUnreachable, "host_unreachable", &["connect"]),
+        (io::ErrorKind::AddrNotAvailable, "address_not_available", &["connect"]),
+        (io::ErrorKind::PermissionDenied, "permission_denied", &["connect"]),
+        (io::ErrorKind::TimedOut, "timeout", &["connect", "timeout"]),
+        (io::ErrorKind::Other, "connect_failed", &["connect"]),
+    ] {
+        let pipes = Pipes::numbered(move |_| async move { Err(io::Error::from(kind).into()) });
+        let traced = Traced::new(Client::builder().connector(pipes));
+        let error = traced.read("http://a.test/".parse().expect("a URL")).await.expect_err("no connection");
+        assert_says(&error, "connect", error_type, yes);
+        let expected = ExpectedTimeline::new().phases(["get-connection", "connect"]).error("connect", error_type);
+        expected.outcome("none").idle_return("none").response("none").check(&over(&traced).await);
+    }
+}
+
+/// Linux makes no connection to a broadcast address, not even to the loopback's own.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_network_without_a_way_dies_in_connect() {
+    let traced = Traced::new(Client::builder());
+    let error = traced.read("http://127.255.255.255:9/".parse().expect("a URL")).await.expect_err("no way");
+    assert_says(&error, "connect", "network_unreachable", &["connect"]);
+    let expected = ExpectedTimeline::new().phases(["get-connection", "connect"]);
+    expected.error("connect", "network_unreachable").outcome("none").check(&over(&traced).await);
 }
 
 #[tokio::test]
-async fn a_certificate_for_another_name_dies_in_tls() {
-    let origin = Origin::tls().script([Stall]);
-    let traced = Traced::new(origin.client_builder().resolver(Arc::new(FakeResolver::new().local("other.test"))));
-    let error = traced.read(origin.url_at("other.test", "/")).await.expect_err("another name");
-    assert_says(&error, "tls", "certificate_name_mismatch", &["connect", "tls"]);
-    let expected = ExpectedTimeline::new().phases(["get-connection", "dns", "connect", "tls"]);
-    expected.error("tls", "certificate_name_mismatch").outcome("none").check(&over(&traced).await);
-}
-
-#[tokio::test]
-async fn a_server_that_hangs_up_in_the_handshake_dies_in_tls() {
-    // It speaks no TLS: it waits for the hello and closes.
-    let origin = Origin::plain().script([Read(1), Close]);
-    let traced = Traced::new(Client::builder().danger_accept_invalid_certs(true));
-    let uri = format!("https://{}/", origin.addr()).parse().expect("a URL");
-    let error = traced.read(uri).await.expect_err("no handshake");
-    assert_says(&error, "tls", "tls_closed", &["connect", "tls"]);
-    let expected = ExpectedTimeline::new().phases(["get-connection", "connect", "tls"]);
-    expected.error("tls", "tls_closed").check(&over(&traced).await);
+async fn a_local_address_that_is_not_ours_dies_in_connect() {
+    let origin = Origin::plain().script([Stall]);
+    // Of the block for examples (RFC 5737): no machine has it.
+    let traced = Traced::new(origin.client_builder().local_address([192, 0, 2, 1].into()));
+    let error = traced.read(origin.url("/")).await.expect_err("not ours");
+    assert_says(&error, "connect", "address_not_available", &["connect"]);
+    let expected = ExpectedTimeline::new().phases(["get-connection", "connect"]);
+    expected.error("connect", "address_not_available").outcome("none").check(&over(&traced).await);
+    assert_eq!(origin.accepted(), 0);
 }
 
 #[tokio::test]

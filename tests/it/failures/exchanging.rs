@@ -1,7 +1,18 @@
 //! Deaths on a connection: before the head, within the body, by the caller's own hand.
 
-use http::Response;
-use http_body_util::BodyExt;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Frame;
+use http_body_util::{BodyExt, StreamBody};
+use httptrace::Client;
+use hyper_util::rt::TokioIo;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use super::{LIMIT, assert_says, limited, over};
 use crate::support::{
@@ -10,7 +21,7 @@ use crate::support::{
     origin::Origin,
     pass,
     script::{
-        Step::{AwaitClose, Close, Gate as At, Read, ReadHead, Reset, Stall},
+        Step::{AwaitClose, Close, Gate as At, Read, ReadHead, Reset, Stall, WriteBeneath},
         write,
     },
     timeline::ExpectedTimeline,
@@ -213,4 +224,138 @@ async fn an_http2_connection_that_ends_with_its_stream_does_not_go_back() {
         Some("protocol_error")
     );
     traced.log.settled().await.assert_paired();
+}
+
+// === what is rare ===
+
+#[tokio::test]
+async fn a_request_that_the_socket_does_not_take_dies_in_request_write() {
+    let origin = Origin::plain().script([Stall]);
+    let addr = origin.addr();
+    let connector = tower::service_fn(move |_: Uri| async move {
+        let mut stream = TcpStream::connect(addr).await?;
+        // From now on it can be read from, and not written to.
+        stream.shutdown().await?;
+        Ok::<_, io::Error>(TokioIo::new(stream))
+    });
+    let traced = Traced::new(Client::builder().connector(connector));
+    let error = traced.read("http://a.test/".parse().expect("a URL")).await.expect_err("not sent");
+    assert_says(&error, "request-write", "write_failed", &[]);
+    let expected = ExpectedTimeline::new().phases(["get-connection", "connect", "request-write"]);
+    expected.error("request-write", "write_failed").response("failed").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_large_dies_in_response_read() {
+    let head = format!("HTTP/1.1 200 OK\r\nx-long: {}", "x".repeat(20_000));
+    let origin = Origin::plain().script([ReadHead, write(head), AwaitClose]);
+    let traced = Traced::new(origin.client_builder().max_head_bytes(10_000));
+    let error = traced.read(origin.url("/")).await.expect_err("too large");
+    assert_says(&error, "response-read", "head_too_large", &[]);
+    let expected = ExpectedTimeline::new().phases(READING).error("response-read", "head_too_large").no_status();
+    expected.response("failed").idle_return("closed protocol_error").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn one_interim_response_too_many_dies_in_response_wait() {
+    let interim = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(3);
+    let origin = Origin::plain().script([ReadHead, write(interim), AwaitClose]);
+    let traced = Traced::new(origin.client_builder().max_informational(2));
+    let error = traced.read(origin.url("/")).await.expect_err("too many");
+    assert_says(&error, "response-wait", "too_many_informational", &[]);
+    let expected = ExpectedTimeline::new().error("response-wait", "too_many_informational").no_status();
+    expected.response("failed").idle_return("closed protocol_error").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn a_request_body_that_fails_dies_in_request_write() {
+    let origin = Origin::plain().script([ReadHead, Stall]);
+    let traced = Traced::new(origin.client_builder());
+    let frames = [Ok(Frame::data("a piece".into())), Err(io::Error::other("the disk is gone"))];
+    let body = StreamBody::new(tokio_stream::iter::<[Result<Frame<Bytes>, io::Error>; 2]>(frames));
+    let request = Request::post(origin.url("/")).body(body).expect("a request");
+    let error = within("the failure", traced.client.request(request)).await.expect_err("not sent");
+    assert_says(&error, "request-write", "request_body_failed", &["body"]);
+    let expected = ExpectedTimeline::new().error("request-write", "request_body_failed").response("failed");
+    expected.idle_return("closed canceled").check(&over(&traced).await);
+}
+
+#[tokio::test]
+async fn a_request_that_can_not_be_sent_is_told_before_anything_is() {
+    let traced = Traced::new(Client::builder());
+    for uri in ["ftp://a.test/", "/no/host"] {
+        let error = traced.read(uri.parse().expect("a URL")).await.expect_err("not a request");
+        assert_says(&error, "request", "invalid_request", &["invalid_request"]);
+    }
+    assert_eq!(traced.log.names(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn what_has_no_name_of_its_own_says_why() {
+    // A record of TLS that nobody encrypted.
+    let garbage = [&[23, 3, 3, 0, 32][..], &[0; 32]].concat();
+    let origin = Origin::tls_with_alpn(&["http/1.1"]).script([ReadHead, WriteBeneath(garbage.into()), AwaitClose]);
+    let traced = Traced::new(origin.client_builder());
+    let error = traced.read(origin.url("/")).await.expect_err("no answer");
+    assert_says(&error, "response-wait", "_OTHER", &[]);
+    assert!(format!("{error:?}").contains("DecryptError"), "{error:?}");
+    let expected = ExpectedTimeline::new().phases(WRITTEN_TLS).error("response-wait", "_OTHER");
+    expected.response("failed").check(&over(&traced).await);
+}
+
+/// Takes the request, and then has this to say.
+struct Breaking {
+    kind: io::ErrorKind,
+    taken: bool,
+    waiting: Option<Waker>,
+}
+
+impl hyper::rt::Write for Breaking {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.taken = true;
+        self.waiting.take().into_iter().for_each(Waker::wake);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl hyper::rt::Read for Breaking {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        _: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.taken {
+            return Poll::Ready(Err(self.kind.into()));
+        }
+        self.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[tokio::test]
+async fn what_the_system_says_of_a_connection_is_told() {
+    for (kind, error_type, yes) in [
+        (io::ErrorKind::ConnectionReset, "connection_reset", &[][..]),
+        (io::ErrorKind::ConnectionAborted, "connection_reset", &[]),
+        (io::ErrorKind::UnexpectedEof, "connection_closed", &[]),
+        // A peer that acknowledges nothing any more.
+        (io::ErrorKind::TimedOut, "timeout", &["timeout"]),
+        (io::ErrorKind::HostUnreachable, "_OTHER", &[]),
+    ] {
+        let connector = tower::service_fn(move |_: Uri| async move {
+            Ok::<_, io::Error>(Breaking { kind, taken: false, waiting: None })
+        });
+        let traced = Traced::new(Client::builder().connector(connector));
+        let error = traced.read("http://a.test/".parse().expect("a URL")).await.expect_err("no answer");
+        assert_says(&error, "response-wait", error_type, yes);
+        ExpectedTimeline::new().error("response-wait", error_type).response("failed").check(&over(&traced).await);
+    }
 }

@@ -1,11 +1,12 @@
 //! An OTLP collector in this process: gRPC (tonic) or HTTP with protobuf (hyper). It keeps what it gets and can be told to
 //! answer with an error or not at all.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::Read, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::BodyExt;
+use flate2::read::GzDecoder;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use opentelemetry_proto::tonic::{
     collector::{
@@ -14,7 +15,7 @@ use opentelemetry_proto::tonic::{
             metrics_service_server::{MetricsService, MetricsServiceServer},
         },
         trace::v1::{
-            ExportTraceServiceRequest, ExportTraceServiceResponse,
+            ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
             trace_service_server::{TraceService, TraceServiceServer},
         },
     },
@@ -22,25 +23,21 @@ use opentelemetry_proto::tonic::{
     trace::v1::{ResourceSpans, Span},
 };
 use prost::Message;
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-};
-use tonic::{Code, codec::CompressionEncoding, transport::server::TcpIncoming};
+use tokio::sync::watch;
+use tonic::{Code, codec::CompressionEncoding, service::Routes};
+use tower::ServiceExt;
 
-use super::{origin::Origin, within};
+use super::{
+    certificate::Identity,
+    origin::{Origin, OriginBuilder},
+    record::SeenRequest,
+    within,
+};
 
 /// A running collector. For one that is down, take the address of `origin::Refusing`.
 pub(crate) struct Collector {
-    addr: SocketAddr,
     state: State,
-    _server: Server,
-}
-
-/// What stops the server when it is dropped.
-enum Server {
-    Grpc { _stop: oneshot::Sender<()> },
-    Http { _origin: Origin },
+    origin: Origin,
 }
 
 /// How it answers an export.
@@ -52,6 +49,8 @@ pub(crate) enum Answer {
     Hang,
     /// With this gRPC code, for instance 14 for unavailable, or this HTTP status. What was sent is not kept.
     Status(u16),
+    /// Takes all but so many spans of each export.
+    AllBut(i64),
 }
 
 /// What it got, with the resource and scope around it.
@@ -66,32 +65,56 @@ pub(crate) struct Received {
 impl Collector {
     /// Over gRPC, uncompressed or with gzip.
     pub(crate) fn grpc() -> Self {
-        let state = State::default();
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        listener.set_nonblocking(true).expect("a socket of our own");
-        let addr = listener.local_addr().expect("a bound socket");
-        let incoming = TcpIncoming::from(TcpListener::from_std(listener).expect("inside a runtime"));
-        let (stop, stopped) = oneshot::channel::<()>();
-        let traces = TraceServiceServer::new(state.clone()).accept_compressed(CompressionEncoding::Gzip);
-        let metrics = MetricsServiceServer::new(state.clone()).accept_compressed(CompressionEncoding::Gzip);
-        let server = tonic::transport::Server::builder().add_service(traces).add_service(metrics);
-        tokio::spawn(server.serve_with_incoming_shutdown(incoming.with_nodelay(Some(true)), async {
-            let _ = stopped.await;
-        }));
-        Self { addr, state, _server: Server::Grpc { _stop: stop } }
+        Self::grpc_on(Origin::plain().http2())
     }
 
-    /// Over HTTP with protobuf, uncompressed: `/v1/traces` and `/v1/metrics`.
+    /// Over HTTP with protobuf, uncompressed or with gzip: `/v1/traces` and `/v1/metrics`.
     pub(crate) fn http() -> Self {
+        Self::http_on(Origin::plain())
+    }
+
+    /// Over gRPC, with TLS.
+    pub(crate) fn grpc_tls(identity: Identity) -> Self {
+        Self::grpc_on(Origin::tls_as(identity))
+    }
+
+    /// Over HTTP, with TLS.
+    pub(crate) fn http_tls(identity: Identity) -> Self {
+        Self::http_on(Origin::tls_as(identity))
+    }
+
+    fn grpc_on(origin: OriginBuilder) -> Self {
+        let state = State::default();
+        let traces = TraceServiceServer::new(state.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let metrics = MetricsServiceServer::new(state.clone()).accept_compressed(CompressionEncoding::Gzip);
+        let routes = Routes::new(traces).add_service(metrics);
+        let origin = origin.serve(move |request: Request<Incoming>| {
+            let answer = routes.clone().oneshot(request.map(tonic::body::Body::new));
+            async move {
+                let (head, body) = answer.await.expect("it never fails").into_parts();
+                let body = body.collect().await.expect("an answer in memory");
+                let trailers = body.trailers().cloned().map(Ok);
+                Response::from_parts(head, Full::new(body.to_bytes()).with_trailers(std::future::ready(trailers)))
+            }
+        });
+        Self { state, origin }
+    }
+
+    fn http_on(origin: OriginBuilder) -> Self {
         let state = State::default();
         let served = state.clone();
-        let origin = Origin::plain().serve(move |request| served.clone().over_http(request));
-        Self { addr: origin.addr(), state, _server: Server::Http { _origin: origin } }
+        let origin = origin.serve(move |request| served.clone().over_http(request));
+        Self { state, origin }
     }
 
     /// The endpoint, without a path.
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://{}", self.addr)
+        self.origin.url("/").to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// The requests that it got, with their header fields.
+    pub(crate) fn requests(&self) -> Vec<SeenRequest> {
+        self.origin.record().requests
     }
 
     /// How it answers from now on.
@@ -142,28 +165,38 @@ struct State {
 }
 
 impl State {
-    /// Answers as told: hangs, refuses with a status, or lets `keep` have what was sent.
-    async fn export(&self, keep: impl FnOnce(&mut Received)) -> Result<(), u16> {
-        self.received.send_modify(|received| received.exports += 1);
+    /// Answers as told: hangs, refuses with a status, or lets `keep` have what was sent. Returns how much it refuses.
+    async fn export(&self, keep: impl FnOnce(&mut Received)) -> Result<i64, u16> {
+        // First, so that who sees the export can change the answer to the next one.
         let answer = *self.answer.borrow();
+        self.received.send_modify(|received| received.exports += 1);
         match answer {
             Answer::Hang => std::future::pending().await,
             Answer::Status(status) => Err(status),
             Answer::Accept => {
                 self.received.send_modify(keep);
-                Ok(())
+                Ok(0)
             }
+            Answer::AllBut(refused) => Ok(refused),
         }
     }
 
-    async fn over_http(self, request: Request<Incoming>) -> Response<http_body_util::Full<Bytes>> {
+    async fn over_http(self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let path = request.uri().path().to_owned();
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let zipped = request.headers().get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding == "gzip");
+        let mut body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        if zipped {
+            let mut plain = Vec::new();
+            if GzDecoder::new(&*body).read_to_end(&mut plain).is_err() {
+                return status(400);
+            }
+            body = plain.into();
+        }
         let (result, answer) = match &*path {
             "/v1/traces" => {
                 let Ok(sent) = ExportTraceServiceRequest::decode(body) else { return status(400) };
                 let result = self.export(|received| received.spans.extend(sent.resource_spans)).await;
-                (result, ExportTraceServiceResponse::default().encode_to_vec())
+                (result, taken(result.unwrap_or_default()).encode_to_vec())
             }
             "/v1/metrics" => {
                 let Ok(sent) = ExportMetricsServiceRequest::decode(body) else { return status(400) };
@@ -174,17 +207,23 @@ impl State {
         };
         match result {
             Err(code) => status(code),
-            Ok(()) => {
+            Ok(_) => {
                 let mut response = Response::new(Bytes::from(answer).into());
-                let protobuf = http::HeaderValue::from_static("application/x-protobuf");
-                response.headers_mut().insert(http::header::CONTENT_TYPE, protobuf);
+                let protobuf = HeaderValue::from_static("application/x-protobuf");
+                response.headers_mut().insert(header::CONTENT_TYPE, protobuf);
                 response
             }
         }
     }
 }
 
-fn status(code: u16) -> Response<http_body_util::Full<Bytes>> {
+/// The answer to spans of which so many are refused.
+fn taken(refused: i64) -> ExportTraceServiceResponse {
+    let partial = ExportTracePartialSuccess { rejected_spans: refused, error_message: "too old".to_owned() };
+    ExportTraceServiceResponse { partial_success: (refused > 0).then_some(partial) }
+}
+
+fn status(code: u16) -> Response<Full<Bytes>> {
     let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = StatusCode::from_u16(code).expect("an HTTP status");
     response
@@ -201,8 +240,8 @@ impl TraceService for State {
         request: tonic::Request<ExportTraceServiceRequest>,
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let sent = request.into_inner().resource_spans;
-        self.export(|received| received.spans.extend(sent)).await.map_err(refusal)?;
-        Ok(tonic::Response::new(Default::default()))
+        let refused = self.export(|received| received.spans.extend(sent)).await.map_err(refusal)?;
+        Ok(tonic::Response::new(taken(refused)))
     }
 }
 

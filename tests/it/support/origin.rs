@@ -52,7 +52,12 @@ impl Origin {
 
     /// With TLS and this list for ALPN, the most wanted first.
     pub(crate) fn tls_with_alpn(alpn: &[&str]) -> OriginBuilder {
-        OriginBuilder { identity: Some(Identity::new(alpn)), ..Self::plain() }
+        Self::tls_as(Identity::new(alpn))
+    }
+
+    /// With TLS and this certificate.
+    pub(crate) fn tls_as(identity: Identity) -> OriginBuilder {
+        OriginBuilder { identity: Some(identity), ..Self::plain() }
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -295,6 +300,34 @@ impl Refusing {
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
-        self.0.local_addr().ok().and_then(|addr| addr.as_socket()).expect("a bound socket")
+        address(&self.0)
     }
+}
+
+/// An address where nobody answers as long as this lives. Linux alone drops what a full queue has no room for.
+#[cfg(target_os = "linux")]
+pub(crate) struct Silent {
+    listener: socket2::Socket,
+    _queued: [std::net::TcpStream; 2],
+}
+
+#[cfg(target_os = "linux")]
+impl Silent {
+    pub(crate) fn at(addr: SocketAddr) -> Self {
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+        listener.bind(&addr.into()).expect("a free port");
+        // A queue of length one is full with two connections that nobody accepts.
+        listener.listen(1).expect("a bound socket");
+        let addr = address(&listener);
+        let queued = [0, 1].map(|_| std::net::TcpStream::connect(addr).expect("room for two"));
+        Self { listener, _queued: queued }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        address(&self.listener)
+    }
+}
+
+fn address(socket: &socket2::Socket) -> SocketAddr {
+    socket.local_addr().ok().and_then(|addr| addr.as_socket()).expect("a bound socket")
 }

@@ -30,6 +30,10 @@ pub(crate) enum Step {
     ReadFrame(u8, u32),
     /// Writes, and flushes.
     Write(Bytes),
+    /// Writes these bytes again and again, one each time that so much time has passed, until the client has gone.
+    Drip(&'static [u8], Duration),
+    /// Writes beneath TLS, as nobody who has the keys would.
+    WriteBeneath(Bytes),
     /// Waits until the test opens `origin.gate(name)`.
     Gate(&'static str),
     /// Ends its side and waits for the client's end.
@@ -75,6 +79,14 @@ pub(crate) async fn play(
                 wire.io().write_all(bytes).await?;
                 wire.io().flush().await?;
             }
+            Step::Drip(bytes, pause) => {
+                for byte in bytes.iter().cycle() {
+                    wire.io().write_all(&[*byte]).await?;
+                    wire.io().flush().await?;
+                    tokio::time::sleep(*pause).await;
+                }
+            }
+            Step::WriteBeneath(bytes) => drop(wire.tcp().try_write(bytes)?),
             Step::Gate(name) => gates.get(name).wait().await,
             Step::Close => break,
             Step::AwaitClose => input.until_end(&mut wire).await?,
