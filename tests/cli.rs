@@ -18,6 +18,8 @@ use std::{
     thread,
 };
 
+use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span};
+use prost::Message;
 use serde_json::Value;
 
 #[cfg(unix)]
@@ -608,29 +610,29 @@ fn collector() -> (String, Exports) {
     (endpoint, exports)
 }
 
+/// The spans of one scope.
+fn spans_of(exports: &Exports, scope: &str) -> Vec<Span> {
+    let exports = exports.lock().unwrap();
+    let traces = exports.iter().filter(|(path, _)| path == "/v1/traces");
+    let decoded = traces.map(|(_, body)| ExportTraceServiceRequest::decode(body.as_slice()).expect("OTLP"));
+    let scopes = decoded.flat_map(|it| it.resource_spans).flat_map(|it| it.scope_spans);
+    scopes.filter(|it| it.scope.as_ref().is_some_and(|it| it.name == scope)).flat_map(|it| it.spans).collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]
 fn one_trace_holds_the_attempts_of_a_run() {
-    use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-    use prost::Message;
     let (endpoint, exports) = collector();
     let origin = Origin::start(&[Reply::Send(OK), Reply::Send(OK)]);
     let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
     let mut command = command(&["--format", "json", "-n", "2", &origin.url("/")]);
     let ran = ran(&command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).env("TRACEPARENT", parent).output().unwrap());
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    let exports = exports.lock().unwrap();
-    assert!(exports.iter().any(|(path, _)| path == "/v1/metrics"));
-    let traces = exports.iter().filter(|(path, _)| path == "/v1/traces");
-    let decoded = traces.map(|(_, body)| ExportTraceServiceRequest::decode(body.as_slice()).expect("OTLP"));
-    let scopes: Vec<_> = decoded.flat_map(|it| it.resource_spans).flat_map(|it| it.scope_spans).collect();
-    let spans = |name: &str| -> Vec<_> {
-        let of_scope = scopes.iter().filter(|it| it.scope.as_ref().is_some_and(|scope| scope.name == name));
-        of_scope.flat_map(|it| &it.spans).collect()
-    };
+    assert!(exports.lock().unwrap().iter().any(|(path, _)| path == "/v1/metrics"));
+    let spans = |name: &str| spans_of(&exports, name);
     let roots = spans("httptrace-cli");
     let [root] = roots.as_slice() else { panic!("one root: {roots:?}") };
     assert_eq!((root.name.as_str(), hex(&root.parent_span_id).as_str()), ("httptrace", "b7ad6b7169203331"));
@@ -643,6 +645,28 @@ fn one_trace_holds_the_attempts_of_a_run() {
         assert_eq!((exported.name.as_str(), &exported.parent_span_id), ("GET", &root.span_id));
         assert!(root.start_time_unix_nano <= exported.start_time_unix_nano);
         assert!(exported.end_time_unix_nano <= root.end_time_unix_nano);
+    }
+}
+
+#[test]
+fn a_root_ends_after_all_that_is_under_it() {
+    // A request that timed out is over before its connection is, and rounds end one by one.
+    for (script, args) in [
+        (&[Reply::Hang][..], &["-m", "0.05", "-n", "20", "-c", "4"][..]),
+        (&[Reply::Send(OK); 60], &["-n", "60", "-c", "6"]),
+    ] {
+        let (endpoint, exports) = collector();
+        let origin = Origin::start(script);
+        let mut command = command(args);
+        command.args(["-s", "--trace-per", "round"]).arg(origin.url("/"));
+        command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).output().unwrap();
+        let (roots, attempts) = (spans_of(&exports, "httptrace-cli"), spans_of(&exports, "httptrace"));
+        assert!(roots.len() >= 20);
+        for root in &roots {
+            let under = attempts.iter().filter(|span| span.trace_id == root.trace_id);
+            let last = under.map(|span| span.end_time_unix_nano).max().expect("an attempt");
+            assert!(last <= root.end_time_unix_nano, "{} ns early", last - root.end_time_unix_nano);
+        }
     }
 }
 

@@ -236,7 +236,10 @@ impl Run {
         let mut heads = Vec::new();
         for followed in 0.. {
             let mark = Mark { request: number, hop: followed };
-            let (request, verbose) = self.request(mark, &hop, deadline, &resends);
+            let (mut request, verbose) = self.request(mark, &hop, deadline, &resends);
+            if let Some(trace) = self.telemetry.trace(round) {
+                with_client_trace(&mut request, trace);
+            }
             let sent = self.telemetry.within(round, || self.client.request(request));
             let response = tokio::select! {
                 response = sent => response,
