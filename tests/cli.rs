@@ -20,6 +20,7 @@ use std::{
 
 use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span};
 use prost::Message;
+use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer};
 use serde_json::Value;
 
 #[cfg(unix)]
@@ -557,7 +558,12 @@ fn a_certificate_is_trusted_only_when_it_is_told_so() {
 
 /// An https origin that answers every request and closes properly; its port and its certificate.
 fn tls_origin() -> (u16, String) {
-    use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer};
+    let (config, pem) = tls_config();
+    (serve_tls(config, answer), pem)
+}
+
+/// For `localhost`, with a certificate that nobody has signed.
+fn tls_config() -> (ServerConfig, String) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -566,23 +572,33 @@ fn tls_origin() -> (u16, String) {
         .with_no_client_auth()
         .with_single_cert(vec![certified.cert.der().clone()], key)
         .unwrap();
+    (config, certified.cert.pem())
+}
+
+type TlsStream = StreamOwned<ServerConnection, TcpStream>;
+
+/// Serves each connection in a thread of its own. Returns the port.
+fn serve_tls(config: ServerConfig, serve: impl Fn(&mut TlsStream) + Clone + Send + 'static) -> u16 {
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            thread::spawn(move || {
-                let mut reader = BufReader::new(&mut tls);
-                if read_request(&mut reader).is_some() {
-                    tls.write_all(OK.as_bytes()).unwrap();
-                    tls.conn.send_close_notify();
-                    tls.flush().unwrap();
-                }
-            });
+            let serve = serve.clone();
+            thread::spawn(move || serve(&mut tls));
         }
     });
-    (port, certified.cert.pem())
+    port
+}
+
+/// Answers one request, if it comes.
+fn answer(tls: &mut TlsStream) {
+    if read_request(&mut BufReader::new(&mut *tls)).is_some() {
+        tls.write_all(OK.as_bytes()).unwrap();
+        tls.conn.send_close_notify();
+        tls.flush().unwrap();
+    }
 }
 
 /// Paths and messages, as they came.

@@ -301,10 +301,7 @@ fn a_client_certificate_that_cannot_be_used_ends_with_58() {
 
 #[test]
 fn a_client_certificate_is_shown_to_who_asks_for_one() {
-    use rustls::{
-        RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer,
-        server::WebPkiClientVerifier,
-    };
+    use rustls::{RootCertStore, server::WebPkiClientVerifier};
     let folder = folder("mutual");
     let server = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let client = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
@@ -319,18 +316,7 @@ fn a_client_certificate_is_shown_to_who_asks_for_one() {
         .with_client_cert_verifier(verifier)
         .with_single_cert(vec![server.cert.der().clone()], key)
         .unwrap();
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("https://localhost:{}/", listener.local_addr().unwrap().port());
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            let mut reader = BufReader::new(tls);
-            if read_request(&mut reader).is_some() {
-                reader.get_mut().write_all(OK.as_bytes()).unwrap();
-            }
-        }
-    });
+    let url = format!("https://localhost:{}/", serve_tls(config, answer));
     let both = folder.join("both");
     fs::write(&both, format!("{}{}", client.cert.pem(), client.signing_key.serialize_pem())).unwrap();
     let shown = httptrace(&["-k", "--cert", both.to_str().unwrap(), &url]);
@@ -423,5 +409,123 @@ fn what_is_generated_can_be_read() {
                 String::from_utf8_lossy(&read.stderr)
             );
         }
+    }
+}
+
+#[test]
+fn no_secret_follows_a_redirect_or_is_told_of_it() {
+    for format in ["hooks", "har", "json", "waterfall"] {
+        let other = Origin::start(&[Reply::Send(OK)]);
+        let onward = format!("http://127.0.0.1:{}/?sig=hidden", other.port);
+        let origin = Origin::start(redirect_to(&onward));
+        let (endpoint, exports) = collector();
+        let url = format!("http://joe:hidden@127.0.0.1:{}/", origin.port);
+        for by_option in [true, false] {
+            let of_user = if by_option { &["-u", "joe:hidden"][..] } else { &[] };
+            let url = if by_option { origin.url("/") } else { url.clone() };
+            let mut command = command(&["-L", "-v", "--format", format, "-H", "Cookie: a=hidden", &url]);
+            let ran = ran(&command.args(of_user).env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).output().unwrap());
+            assert_eq!(ran.code, 0, "{}", ran.stderr);
+            // As it was planted, and as Basic carries it.
+            let told = |text: &str| text.contains("hidden") || text.contains("am9lOmhpZGRlbg==");
+            assert!(!told(&ran.stdout) && !told(&ran.stderr), "{format}: {}{}", ran.stdout, ran.stderr);
+            for (path, message) in exports.lock().unwrap().drain(..) {
+                assert!(!told(&String::from_utf8_lossy(&message)), "{path}");
+            }
+        }
+        for number in 0..2 {
+            let (first, second) = (origin.request(number), other.request(number));
+            assert!(first.contains("am9lOmhpZGRlbg==") && first.contains("a=hidden"), "{first}");
+            assert!(!second.contains("am9lOmhpZGRlbg==") && !second.contains("a=hidden"), "{second}");
+        }
+    }
+}
+
+#[test]
+fn the_protocol_is_the_one_that_is_asked_for() {
+    // Over TLS the handshake decides; the server here would take either.
+    for (flags, chosen) in [(&[][..], "h2"), (&["--http2"], "h2"), (&["--http1.1"], "http/1.1")] {
+        let (port, protocols) = negotiating_origin();
+        let url = format!("https://localhost:{port}/");
+        let ran = ran(&command(&["-k", "-m", "5", &url]).args(flags).output().unwrap());
+        assert_eq!(protocols.recv().unwrap(), chosen, "{flags:?}");
+        assert_eq!(ran.code == 0, chosen == "http/1.1", "{flags:?}: {}", ran.stderr);
+    }
+    // Without TLS nobody is asked.
+    let origin = Origin::start(&[Reply::Send("")]);
+    for (flags, first) in [(&[][..], "GET / HTTP/1.1"), (&["--http2"], "GET / HTTP/1.1")] {
+        let _ = command(flags).arg(origin.url("/")).output().unwrap();
+        let requests = origin.requests.lock().unwrap();
+        assert!(requests.last().unwrap().1.starts_with(first), "{flags:?}");
+    }
+    let _ = httptrace(&["--http2-prior-knowledge", &origin.url("/")]);
+    let requests = origin.requests.lock().unwrap();
+    assert!(requests.last().unwrap().1.starts_with("PRI * HTTP/2.0"));
+}
+
+/// An https origin that would speak HTTP/2 or HTTP/1.1, and tells what was agreed on. It answers in HTTP/1.1.
+fn negotiating_origin() -> (u16, mpsc::Receiver<String>) {
+    let mut config = tls_config().0;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let (tell, protocols) = mpsc::channel();
+    let port = serve_tls(config, move |tls| {
+        while tls.conn.is_handshaking() {
+            tls.conn.complete_io(&mut tls.sock).unwrap();
+        }
+        let _ = tell.send(String::from_utf8(tls.conn.alpn_protocol().unwrap_or_default().to_vec()).unwrap());
+        if tls.conn.alpn_protocol() == Some(b"http/1.1") {
+            answer(tls);
+        }
+    });
+    (port, protocols)
+}
+
+#[test]
+fn a_connect_timeout_bounds_the_handshake_too() {
+    // The system accepts for it, and nobody answers.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}/", mute.local_addr().unwrap());
+    let (code, _, line) = failed(&url, &["-k", "--connect-timeout", "0.2"]);
+    assert_eq!((code, &line["error"]["type"], &line["error"]["phase"]), (28, &"timeout".into(), &"tls".into()));
+    // What comes after the dial may take longer.
+    let slow = Origin::start(&[Reply::Hang]);
+    let (code, _, line) = failed(&slow.url("/"), &["--connect-timeout", "0.1", "-m", "0.4"]);
+    assert_eq!((code, &line["error"]["phase"]), (28, &"response-wait".into()));
+    assert!(line["duration_us"].as_f64().unwrap() > 350_000.0, "{line}");
+}
+
+#[test]
+fn the_secrets_of_a_handshake_go_to_the_file_that_is_named() {
+    let (port, _) = tls_origin();
+    let file = folder("keys").join("keys");
+    let url = format!("https://localhost:{port}/");
+    let logged = command(&["-k", &url]).env("SSLKEYLOGFILE", &file).output().unwrap();
+    assert_eq!(ran(&logged).code, 0);
+    let keys = fs::read_to_string(file).unwrap();
+    assert!(keys.contains("CLIENT_TRAFFIC_SECRET_0 ") && keys.contains("SERVER_TRAFFIC_SECRET_0 "), "{keys}");
+}
+
+#[test]
+fn the_list_of_urls_is_run_again_in_its_order() {
+    let origin = Origin::start(&[Reply::Send(OK); 4]);
+    let ran = httptrace(&["--format", "json", "--repeat", "2", &origin.url("/a"), &origin.url("/b")]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let told: Vec<_> = ran.lines().iter().map(|line| (line["request"].as_u64(), line["url"].clone())).collect();
+    let url = |path: &str| Value::from(origin.url(path));
+    assert_eq!(told, [(Some(1), url("/a")), (Some(2), url("/b")), (Some(3), url("/a")), (Some(4), url("/b"))]);
+    assert_eq!(origin.accepted(), 1, "one pool for all of them");
+}
+
+#[test]
+fn exporting_can_be_asked_for_without_an_endpoint() {
+    // Nothing is sampled, so that nothing goes to a collector of this machine; but the spans are there to be told of.
+    for (flags, traced) in [(&["--otlp"][..], true), (&[], false)] {
+        let origin = Origin::start(&[Reply::Send(OK)]);
+        let mut command = command(&["--format", "json", &origin.url("/")]);
+        command.env("OTEL_TRACES_SAMPLER", "always_off").env("OTEL_METRICS_EXPORTER", "none");
+        let ran = ran(&command.args(flags).output().unwrap());
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert_eq!(ran.lines()[0]["trace_id"].is_string(), traced, "{}", ran.stdout);
+        assert_eq!(lower(&origin.request(0)).contains("\r\ntraceparent: 00-"), traced);
     }
 }
