@@ -1,6 +1,6 @@
 //! The flags that curl has too: what they send, what they say, and what they end with.
 
-use super::*;
+use super::{exporting::collector, *};
 
 const MOVED: &str = "HTTP/1.1 302 Found\r\nLocation: /next?a\r\nContent-Length: 2\r\n\r\nno";
 const KEPT: &str = "HTTP/1.1 307 Temporary Redirect\r\nLocation: next#part\r\nContent-Length: 0\r\n\r\n";
@@ -324,19 +324,6 @@ fn a_client_certificate_is_shown_to_who_asks_for_one() {
     assert_ne!(httptrace(&["-k", &url]).code, 0, "without one there is no answer");
 }
 
-#[test]
-fn a_trace_may_hold_the_run_or_a_round() {
-    for (per, traces) in [("run", 1), ("round", 3)] {
-        let (endpoint, _exports) = collector();
-        let origin = Origin::start(&[Reply::Send(OK); 3]);
-        let mut command = command(&["--format", "json", "--trace-per", per, "-n", "3", &origin.url("/")]);
-        let ran = ran(&command.env("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint).output().unwrap());
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
-        let ids: BTreeSet<_> = ran.lines().iter().map(|line| line["trace_id"].to_string()).collect();
-        assert_eq!(ids.len(), traces, "{per}");
-    }
-}
-
 #[cfg(unix)]
 #[test]
 fn ctrl_c_within_a_body_reports_the_attempt_as_canceled() {
@@ -514,18 +501,4 @@ fn the_list_of_urls_is_run_again_in_its_order() {
     let url = |path: &str| Value::from(origin.url(path));
     assert_eq!(told, [(Some(1), url("/a")), (Some(2), url("/b")), (Some(3), url("/a")), (Some(4), url("/b"))]);
     assert_eq!(origin.accepted(), 1, "one pool for all of them");
-}
-
-#[test]
-fn exporting_can_be_asked_for_without_an_endpoint() {
-    // Nothing is sampled, so that nothing goes to a collector of this machine; but the spans are there to be told of.
-    for (flags, traced) in [(&["--otlp"][..], true), (&[], false)] {
-        let origin = Origin::start(&[Reply::Send(OK)]);
-        let mut command = command(&["--format", "json", &origin.url("/")]);
-        command.env("OTEL_TRACES_SAMPLER", "always_off").env("OTEL_METRICS_EXPORTER", "none");
-        let ran = ran(&command.args(flags).output().unwrap());
-        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-        assert_eq!(ran.lines()[0]["trace_id"].is_string(), traced, "{}", ran.stdout);
-        assert_eq!(lower(&origin.request(0)).contains("\r\ntraceparent: 00-"), traced);
-    }
 }

@@ -332,6 +332,45 @@ mod tests {
     }
 
     #[test]
+    fn the_examples_are_command_lines() {
+        let lines = EXAMPLES.lines().filter_map(|line| line.strip_prefix("    "));
+        let lines: Vec<_> = lines.map(|line| line.split("httptrace ").last().expect("never empty")).collect();
+        assert!(lines.len() > 6, "{lines:?}");
+        for line in lines {
+            let words = line.split(" | ").next().expect("never empty").trim_end_matches(')');
+            // Quotes hold what has blanks in it.
+            let pieces = words
+                .split('\'')
+                .enumerate()
+                .flat_map(|(i, piece)| if i % 2 == 1 { vec![piece] } else { piece.split_whitespace().collect() });
+            let argv = ["httptrace"].into_iter().chain(pieces).map(OsString::from);
+            parse(argv).unwrap_or_else(|failure| panic!("{line}: {}", failure.message));
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_row_beside_curls() {
+        let page = include_str!("../../../tests/README.md");
+        let table = page.split("\n| option | curl | here | test |\n").nth(1).expect("the table");
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let told: Vec<_> = rows.map(|row| row.split(" | ").next().expect("a cell").trim_matches(['|', ' '])).collect();
+        let mut command = Args::command();
+        command.build();
+        let mut options: Vec<String> = command
+            .get_arguments()
+            .map(|arg| match (arg.get_short(), arg.get_long()) {
+                (Some(short), Some(long)) => format!("`-{short}`, `--{long}`"),
+                (None, Some(long)) => format!("`--{long}`"),
+                _ => format!("`{}`", arg.get_value_names().expect("a name").join(" ")),
+            })
+            .collect();
+        let mut told: Vec<_> = told.into_iter().map(str::to_owned).collect();
+        options.sort();
+        told.sort();
+        assert_eq!(told, options);
+    }
+
+    #[test]
     fn flags_may_be_joined_repeated_and_follow_the_url() {
         let args =
             given(&["-sk", "http://a/", "-m", "1", "-m2.5", "-s", "-XPUT", "-d", "-x", "-H", "-a: b"]).expect("valid");

@@ -13,10 +13,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use crate::exit::{Failure, USAGE};
-
-/// `--cert` and `--key` can't be used.
-const CLIENT_CERTIFICATE: u8 = 58;
+use crate::exit::{CLIENT_CERTIFICATE, Failure, RESOLVE, USAGE};
 
 /// Addresses that are not looked up; without any, the host is looked up again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +31,7 @@ pub(crate) struct Known {
 /// Code 49, as curl's.
 pub(crate) fn known(text: &str) -> Result<Known, Failure> {
     let malformed = |why: &str| {
-        Failure::new(49, format!("option --resolve: {why}: write HOST:PORT:ADDRESS[,ADDRESS] or -HOST:PORT"))
+        Failure::new(RESOLVE, format!("option --resolve: {why}: write HOST:PORT:ADDRESS[,ADDRESS] or -HOST:PORT"))
     };
     let removed = text.strip_prefix('-');
     let entry = removed.or_else(|| text.strip_prefix('+')).unwrap_or(text);
