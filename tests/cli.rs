@@ -18,7 +18,6 @@ use std::{
     thread,
 };
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer};
 use serde_json::Value;
 
 #[path = "cli/exporting.rs"]
@@ -28,6 +27,8 @@ mod exporting;
 mod flags;
 #[path = "cli/terminal.rs"]
 mod terminal;
+#[path = "cli/tls.rs"]
+mod tls;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -38,6 +39,8 @@ enum Reply {
     Send(&'static str),
     /// Says nothing until the client has gone.
     Hang,
+    /// Takes its time, in milliseconds, and answers.
+    Late(u64, &'static str),
     /// Answers, and says nothing more until the client has gone.
     SendAndHang(&'static str),
 }
@@ -100,6 +103,10 @@ fn serve(stream: TcpStream, script: &[Reply], came: impl Fn(String)) {
         came(request);
         match reply {
             Reply::Send(bytes) => writer.write_all(bytes.as_bytes()).unwrap(),
+            Reply::Late(millis, bytes) => {
+                thread::sleep(std::time::Duration::from_millis(*millis));
+                writer.write_all(bytes.as_bytes()).unwrap();
+            }
             Reply::Hang => drop(reader.read_to_end(&mut Vec::new())),
             Reply::SendAndHang(bytes) => {
                 writer.write_all(bytes.as_bytes()).unwrap();
@@ -532,71 +539,4 @@ fn ctrl_c_reports_what_was_under_way_as_canceled() {
         (&lines[0]["error"]["type"], &lines[0]["error"]["phase"]),
         (&"canceled".into(), &"response-wait".into())
     );
-}
-
-#[test]
-fn a_certificate_is_trusted_only_when_it_is_told_so() {
-    let (port, pem) = tls_origin();
-    let file = folder("tls").join("root.pem");
-    fs::write(&file, pem).unwrap();
-    let url = format!("https://localhost:{port}/");
-    let (code, _, line) = failed(&url, &[]);
-    assert_eq!((code, &line["error"]["type"]), (60, &"certificate_untrusted".into()), "{line}");
-    assert_eq!((&line["error"]["phase"], &line["tls"]), (&"tls".into(), &Value::Null));
-    let (code, _, line) = failed(&format!("https://127.0.0.1:{port}/"), &["--cacert", file.to_str().unwrap()]);
-    assert_eq!((code, &line["error"]["type"]), (60, &"certificate_name_mismatch".into()), "{line}");
-    for trust in [&["--cacert", file.to_str().unwrap()][..], &["-k"]] {
-        let args: Vec<&str> = ["--format", "json", &url].iter().chain(trust).copied().collect();
-        let ran = httptrace(&args);
-        assert_eq!(ran.code, 0, "{}", ran.stderr);
-        let line = &ran.lines()[0];
-        assert_eq!((&line["tls"]["version"], &line["tls"]["server_name"]), (&"1.3".into(), &"localhost".into()));
-        assert!(line["tls"]["cipher"].as_str().unwrap().starts_with("TLS_"));
-        assert_eq!(names(&line["phases"])[..4], ["get-connection", "dns", "connect", "tls"]);
-    }
-}
-
-/// An https origin that answers every request and closes properly; its port and its certificate.
-fn tls_origin() -> (u16, String) {
-    let (config, pem) = tls_config();
-    (serve_tls(config, answer), pem)
-}
-
-/// For `localhost`, with a certificate that nobody has signed.
-fn tls_config() -> (ServerConfig, String) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .unwrap();
-    (config, certified.cert.pem())
-}
-
-type TlsStream = StreamOwned<ServerConnection, TcpStream>;
-
-/// Serves each connection in a thread of its own. Returns the port.
-fn serve_tls(config: ServerConfig, serve: impl Fn(&mut TlsStream) + Clone + Send + 'static) -> u16 {
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let mut tls = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            let serve = serve.clone();
-            thread::spawn(move || serve(&mut tls));
-        }
-    });
-    port
-}
-
-/// Answers one request, if it comes.
-fn answer(tls: &mut TlsStream) {
-    if read_request(&mut BufReader::new(&mut *tls)).is_some() {
-        tls.write_all(OK.as_bytes()).unwrap();
-        tls.conn.send_close_notify();
-        tls.flush().unwrap();
-    }
 }

@@ -86,8 +86,10 @@ fn what_cannot_be_followed_is_told_on_the_redirects_line() {
         (redirect_to("http://a:b/"), &[], 3, "redirect_refused"),
     ] {
         let origin = Origin::start(Box::leak(script.to_vec().into_boxed_slice()));
+        let file = folder("refused").join("body");
         let args: Vec<&str> = ["-L", "--format", "json"].iter().chain(args).copied().collect();
-        let ran = ran(&command(&args).arg(origin.url("/")).output().unwrap());
+        let ran = ran(&command(&args).arg("-o").arg(&file).arg(origin.url("/")).output().unwrap());
+        assert!(!file.exists(), "a redirect's own body is not kept");
         assert_eq!((ran.code, ran.stderr.lines().count()), (code, 1), "{args:?}: {}", ran.stderr);
         let lines = ran.lines();
         let (last, before) = lines.split_last().unwrap();
@@ -110,13 +112,13 @@ fn a_limit_of_minus_one_is_none() {
 
 #[test]
 fn one_time_limit_holds_for_all_hops() {
-    let origin = Origin::start(&[Reply::Send(MOVED), Reply::Hang]);
-    let ran = httptrace(&["-L", "-m", "0.3", "--format", "json", &origin.url("/")]);
+    let origin = Origin::start(&[Reply::Late(500, MOVED), Reply::Hang]);
+    let ran = httptrace(&["-L", "-m", "0.8", "--format", "json", &origin.url("/")]);
     let lines = ran.lines();
     assert_eq!((ran.code, lines.len()), (28, 2), "{}", ran.stderr);
     assert_eq!((&lines[1]["error"]["type"], &lines[1]["error"]["phase"]), (&"timeout".into(), &"response-wait".into()));
-    let total: f64 = lines.iter().map(|line| line["duration_us"].as_f64().unwrap()).sum();
-    assert!(total < 600_000.0, "the second hop has only what the first one left: {total}");
+    let last = lines[1]["duration_us"].as_f64().unwrap();
+    assert!(last < 700_000.0, "the second hop has only what the first one left: {last}");
 }
 
 #[test]
@@ -267,63 +269,6 @@ fn verbose_tells_the_story_on_stderr_without_secrets() {
     assert!(ran.stderr.lines().all(|line| line.starts_with(['*', '<', '>'])), "{}", ran.stderr);
 }
 
-#[test]
-fn a_client_certificate_that_cannot_be_used_ends_with_58() {
-    let folder = folder("identity");
-    let write = |name: &str, text: &str| {
-        fs::write(folder.join(name), text).unwrap();
-        folder.join(name).to_str().unwrap().to_owned()
-    };
-    let one = rcgen::generate_simple_self_signed(["a".to_owned()]).unwrap();
-    let two = rcgen::generate_simple_self_signed(["b".to_owned()]).unwrap();
-    let (cert, key) = (write("cert", &one.cert.pem()), write("key", &one.signing_key.serialize_pem()));
-    let other = write("other", &two.signing_key.serialize_pem());
-    let locked = write("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n");
-    let origin = Origin::start(&[Reply::Send(OK)]);
-    let url = origin.url("/");
-    for (args, named) in [
-        (&["--cert", "/no/such/file"][..], "/no/such/file"),
-        (&["--cert", &cert], "no private key"),
-        (&["--cert", &key, "--key", &key], "no certificate"),
-        (&["--cert", &cert, "--key", &other], "can't be used"),
-        (&["--cert", &cert, "--key", &locked], "is encrypted: decrypt it first"),
-    ] {
-        let ran = ran(&command(args).arg(&url).output().unwrap());
-        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (58, "", 1), "{}", ran.stderr);
-        assert!(ran.stderr.contains(named), "{}", ran.stderr);
-    }
-    assert_eq!(origin.accepted(), 0);
-    let both = write("both", &format!("{}{}", one.cert.pem(), one.signing_key.serialize_pem()));
-    for args in [&["--cert", &cert, "--key", &key][..], &["-E", &both]] {
-        assert_eq!(ran(&command(args).arg(&url).output().unwrap()).code, 0);
-    }
-}
-
-#[test]
-fn a_client_certificate_is_shown_to_who_asks_for_one() {
-    use rustls::{RootCertStore, server::WebPkiClientVerifier};
-    let folder = folder("mutual");
-    let server = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let client = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(client.cert.der().clone()).unwrap();
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
-    let key = PrivateKeyDer::try_from(server.signing_key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![server.cert.der().clone()], key)
-        .unwrap();
-    let url = format!("https://localhost:{}/", serve_tls(config, answer));
-    let both = folder.join("both");
-    fs::write(&both, format!("{}{}", client.cert.pem(), client.signing_key.serialize_pem())).unwrap();
-    let shown = httptrace(&["-k", "--cert", both.to_str().unwrap(), &url]);
-    assert_eq!(shown.code, 0, "{}", shown.stderr);
-    assert_ne!(httptrace(&["-k", &url]).code, 0, "without one there is no answer");
-}
-
 #[cfg(unix)]
 #[test]
 fn ctrl_c_within_a_body_reports_the_attempt_as_canceled() {
@@ -429,45 +374,6 @@ fn no_secret_follows_a_redirect_or_is_told_of_it() {
 }
 
 #[test]
-fn the_protocol_is_the_one_that_is_asked_for() {
-    // Over TLS the handshake decides; the server here would take either.
-    for (flags, chosen) in [(&[][..], "h2"), (&["--http2"], "h2"), (&["--http1.1"], "http/1.1")] {
-        let (port, protocols) = negotiating_origin();
-        let url = format!("https://localhost:{port}/");
-        let ran = ran(&command(&["-k", "-m", "5", &url]).args(flags).output().unwrap());
-        assert_eq!(protocols.recv().unwrap(), chosen, "{flags:?}");
-        assert_eq!(ran.code == 0, chosen == "http/1.1", "{flags:?}: {}", ran.stderr);
-    }
-    // Without TLS nobody is asked.
-    let origin = Origin::start(&[Reply::Send("")]);
-    for (flags, first) in [(&[][..], "GET / HTTP/1.1"), (&["--http2"], "GET / HTTP/1.1")] {
-        let _ = command(flags).arg(origin.url("/")).output().unwrap();
-        let requests = origin.requests.lock().unwrap();
-        assert!(requests.last().unwrap().1.starts_with(first), "{flags:?}");
-    }
-    let _ = httptrace(&["--http2-prior-knowledge", &origin.url("/")]);
-    let requests = origin.requests.lock().unwrap();
-    assert!(requests.last().unwrap().1.starts_with("PRI * HTTP/2.0"));
-}
-
-/// An https origin that would speak HTTP/2 or HTTP/1.1, and tells what was agreed on. It answers in HTTP/1.1.
-fn negotiating_origin() -> (u16, mpsc::Receiver<String>) {
-    let mut config = tls_config().0;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let (tell, protocols) = mpsc::channel();
-    let port = serve_tls(config, move |tls| {
-        while tls.conn.is_handshaking() {
-            tls.conn.complete_io(&mut tls.sock).unwrap();
-        }
-        let _ = tell.send(String::from_utf8(tls.conn.alpn_protocol().unwrap_or_default().to_vec()).unwrap());
-        if tls.conn.alpn_protocol() == Some(b"http/1.1") {
-            answer(tls);
-        }
-    });
-    (port, protocols)
-}
-
-#[test]
 fn a_connect_timeout_bounds_the_handshake_too() {
     // The system accepts for it, and nobody answers.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -479,17 +385,6 @@ fn a_connect_timeout_bounds_the_handshake_too() {
     let (code, _, line) = failed(&slow.url("/"), &["--connect-timeout", "0.1", "-m", "0.4"]);
     assert_eq!((code, &line["error"]["phase"]), (28, &"response-wait".into()));
     assert!(line["duration_us"].as_f64().unwrap() > 350_000.0, "{line}");
-}
-
-#[test]
-fn the_secrets_of_a_handshake_go_to_the_file_that_is_named() {
-    let (port, _) = tls_origin();
-    let file = folder("keys").join("keys");
-    let url = format!("https://localhost:{port}/");
-    let logged = command(&["-k", &url]).env("SSLKEYLOGFILE", &file).output().unwrap();
-    assert_eq!(ran(&logged).code, 0);
-    let keys = fs::read_to_string(file).unwrap();
-    assert!(keys.contains("CLIENT_TRAFFIC_SECRET_0 ") && keys.contains("SERVER_TRAFFIC_SECRET_0 "), "{keys}");
 }
 
 #[test]
