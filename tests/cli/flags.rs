@@ -269,7 +269,6 @@ fn verbose_tells_the_story_on_stderr_without_secrets() {
     assert!(ran.stderr.lines().all(|line| line.starts_with(['*', '<', '>'])), "{}", ran.stderr);
 }
 
-#[cfg(unix)]
 #[test]
 fn ctrl_c_within_a_body_reports_the_attempt_as_canceled() {
     let origin = Origin::start(&[Reply::SendAndHang("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")]);
@@ -293,7 +292,7 @@ fn ctrl_c_within_a_body_reports_the_attempt_as_canceled() {
     assert_eq!((&line["status"], &line["error"]["phase"]), (&200.into(), &"response-read".into()));
 }
 
-#[cfg(unix)]
+#[allow(clippy::disallowed_methods, reason = "the wall's time is what is tested")]
 #[test]
 fn a_second_ctrl_c_leaves_at_once() {
     // A collector that takes everything and never answers would be waited for.

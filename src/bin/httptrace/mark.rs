@@ -76,10 +76,10 @@ impl Redirects {
     }
 
     /// The records that nobody decides about any more.
-    pub(crate) fn left(&self) -> Vec<Box<Timeline>> {
+    pub(crate) fn left(&self) -> Vec<Timeline> {
         let halves = mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let records = halves.into_values().filter_map(|half| match half {
-            Half::Record(timeline) => Some(timeline),
+            Half::Record(timeline) => Some(*timeline),
             Half::Decision(_) => None,
         });
         records.collect()

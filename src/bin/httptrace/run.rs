@@ -158,6 +158,9 @@ fn client(
     })
 }
 
+/// A request's body: all of it, or none.
+type Payload = Either<Full<Bytes>, Empty<Bytes>>;
+
 /// One run.
 struct Run {
     plan: Plan,
@@ -318,7 +321,7 @@ impl Run {
         hop: &Hop,
         deadline: Option<tokio::time::Instant>,
         resends: &Resends,
-    ) -> (Request<Either<Full<Bytes>, Empty<Bytes>>>, Option<Arc<Verbose>>) {
+    ) -> (Request<Payload>, Option<Arc<Verbose>>) {
         let body = match &hop.body {
             Some(body) => Either::Left(Full::new(body.clone())),
             None => Either::Right(Empty::new()),
