@@ -234,6 +234,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_root_is_open_until_the_last_hook_of_its_attempts() {
+        let roots = Roots::default();
+        let open = || roots.0.lock().expect("no panic under the lock").contains_key(&7);
+        roots
+            .0
+            .lock()
+            .expect("no panic under the lock")
+            .insert(7, Root { context: Context::new(), left: 1, failed: None });
+        // A connection is asked for and got; the response ends, then the request, then the connection comes back.
+        roots.owes(7);
+        roots.owes(7);
+        roots.paid(7, None);
+        roots.paid(7, Some("timeout"));
+        assert!(open());
+        roots.paid(7, None);
+        assert!(!open());
+    }
+
+    #[test]
     fn the_environment_hands_down_a_parent() {
         let value = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         let given = parent(|name| (name == "TRACEPARENT").then(|| value.to_owned()));
