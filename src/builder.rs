@@ -1,18 +1,32 @@
 //! The settings of a client, and the one place where its parts are put together.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+mod detail;
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{Uri, request::Parts};
 #[cfg(feature = "otel")]
-use opentelemetry::{global::ObjectSafeTracerProvider, metrics::MeterProvider};
+use opentelemetry::{
+    metrics::MeterProvider,
+    trace::{Tracer, TracerProvider},
+};
 use rustls::{
     ClientConfig,
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
 #[cfg(feature = "otel")]
-use crate::views::{metrics::Metrics, spans::Spans};
+use crate::views::{
+    metrics::Metrics,
+    spans::{SpanDetail, Spans},
+};
 use crate::{
+    capture::Capture,
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
@@ -50,9 +64,12 @@ pub struct ClientBuilder {
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
     timeline: bool,
+    capture: Capture,
     telemetry: bool,
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
+    #[cfg(feature = "otel")]
+    span_detail: Option<SpanDetail>,
     #[cfg(feature = "otel")]
     metrics: Option<Metrics>,
 }
@@ -73,9 +90,12 @@ impl Default for ClientBuilder {
             traces: Vec::new(),
             reporters: Vec::new(),
             timeline: false,
+            capture: Capture::default(),
             telemetry: true,
             #[cfg(feature = "otel")]
             spans: None,
+            #[cfg(feature = "otel")]
+            span_detail: None,
             #[cfg(feature = "otel")]
             metrics: None,
         }
@@ -125,7 +145,11 @@ impl ClientBuilder {
 #[cfg(feature = "otel")]
 impl ClientBuilder {
     /// Where spans go. Default: the global provider as it is at `build()`; one that is set later is not seen.
-    pub fn tracer_provider(mut self, provider: &dyn ObjectSafeTracerProvider) -> Self {
+    pub fn tracer_provider<P>(mut self, provider: &P) -> Self
+    where
+        P: TracerProvider,
+        P::Tracer: Tracer<Span: Send + Sync> + Send + Sync + 'static,
+    {
         self.spans = Some(Spans::new(provider));
         self
     }
@@ -492,7 +516,7 @@ impl ClientBuilder {
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
         let Self { connector, cold_dials, identity, .. } = this;
-        let Self { traces, reporters, timeline, .. } = this;
+        let Self { traces, reporters, timeline, capture, .. } = this;
         let tls = Tls::new(trust, protocol, log_tls_keys, identity);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
@@ -509,6 +533,8 @@ impl ClientBuilder {
             trace,
             reporters,
             timeline,
+            capture,
+            host: Mutex::new("".into()),
         })
     }
 }
@@ -518,7 +544,10 @@ impl ClientBuilder {
     /// Spans first: what they inject is what the request carries when the other reporters see it.
     fn with_telemetry(mut self) -> Self {
         if self.telemetry {
-            let spans = self.spans.take().unwrap_or_else(Spans::global);
+            let mut spans = self.spans.take().unwrap_or_else(Spans::global);
+            if let Some(detail) = self.span_detail {
+                spans = spans.with_detail(detail);
+            }
             let metrics = self.metrics.take().unwrap_or_else(Metrics::global);
             self.reporters.insert(0, Arc::new(spans));
             self.reporters.insert(1, Arc::new(metrics));

@@ -59,6 +59,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod builder;
+mod capture;
 mod client;
 pub mod clock;
 mod config;

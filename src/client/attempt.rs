@@ -2,20 +2,21 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 
 use super::{Inner, Resends};
 use crate::{
+    capture::Listed,
     clock::TimeAnchor,
-    connection::{Protocol, TraceRef},
-    exchange::{Exchange, Fields, Terms},
+    connection::TraceRef,
+    exchange::{Exchange, Fields, Shared, Terms},
     hooks::{
         self, ClientTrace, RetryReason, Stack,
         emit::{GetConn, Hooks},
     },
     pool::PoolKey,
     redact,
-    timeline::{Recorder, Report, RequestInfo, Tag},
+    timeline::{Recorder, Reports, RequestInfo, Tag},
 };
 
 /// One attempt of a call.
@@ -23,7 +24,7 @@ pub(super) struct Attempt {
     pub(super) hooks: Hooks,
     pub(super) info: Option<Arc<RequestInfo>>,
     pub(super) recorder: Option<Arc<Recorder>>,
-    pub(super) reports: Vec<Arc<dyn Report>>,
+    pub(super) reports: Reports,
     pub(super) get_conn: Option<GetConn>,
 }
 
@@ -43,7 +44,7 @@ impl Attempt {
         };
         let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
         let mut this =
-            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Vec::new(), get_conn: None };
+            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Reports::default(), get_conn: None };
         if !wanted && user.is_none() {
             return this;
         }
@@ -53,7 +54,7 @@ impl Attempt {
             let info = Arc::new(RequestInfo {
                 method: head.method.clone(),
                 url: redact::url(&head.uri),
-                host: lower_case(key.host()),
+                host: inner.host(key.host()),
                 port: key.port,
                 scheme: key.scheme(),
                 attempt,
@@ -68,16 +69,25 @@ impl Attempt {
                 None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
             };
             if inner.timeline || this.reports.iter().any(|report| report.records()) {
-                let reports = this.reports.clone();
+                let reports = this.reports.iter().cloned();
                 this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
             }
             this.info = Some(info);
+            // An attempt that gets no connection has them too.
+            this.capture(&inner.capture.request, &head.headers);
         }
         this.hooks = Hooks::new(this.recorder.clone().map(|recorder| recorder as Arc<dyn ClientTrace>), user);
         if this.hooks.installed() {
             this.get_conn = Some(this.hooks.get_conn(anchor.instant(), key.host(), key.port));
         }
         this
+    }
+
+    /// Records the listed fields of the request's header.
+    pub(super) fn capture(&self, listed: &Listed, headers: &HeaderMap) {
+        if let (false, Some(recorder)) = (listed.is_empty(), &self.recorder) {
+            recorder.request_headers(listed.of(headers));
+        }
     }
 
     /// The attempt begins to dial: its wait is told live, so that others can link to it.
@@ -98,17 +108,17 @@ impl Attempt {
         Waits(self.reports.clone())
     }
 
-    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, terms: Terms) -> Arc<Exchange> {
+    pub(super) fn exchange(&self, head: &Parts, connection: &Shared, terms: Terms) -> Arc<Exchange> {
         let fields = self.hooks.wants_fields().then(|| {
             let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
-            Box::new(Fields { protocol, method, uri, headers })
+            Box::new(Fields { protocol: connection.info.protocol, method, uri, headers })
         });
-        Arc::new(Exchange::new(self.hooks.clone(), fields, terms))
+        connection.exchange(self.hooks.clone(), fields, terms)
     }
 }
 
 /// Owes the reports the end of a wait.
-pub(super) struct Waits(Vec<Arc<dyn Report>>);
+pub(super) struct Waits(Reports);
 
 impl Drop for Waits {
     fn drop(&mut self) {
@@ -117,7 +127,7 @@ impl Drop for Waits {
 }
 
 /// A host as records name it: one server has one name, however the URL spells it.
-fn lower_case(host: &str) -> Arc<str> {
+pub(super) fn lower_case(host: &str) -> Arc<str> {
     match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => host.to_ascii_lowercase().into(),
         false => host.into(),
