@@ -1,5 +1,7 @@
 //! The settings of a client, and the one place where its parts are put together.
 
+mod detail;
+
 use std::{
     fmt,
     net::IpAddr,
@@ -13,15 +15,22 @@ use opentelemetry::{
     metrics::MeterProvider,
     trace::{Tracer, TracerProvider},
 };
-use rustls::{ClientConfig, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 
 #[cfg(feature = "otel")]
-use crate::views::{metrics::Metrics, spans::Spans};
+use crate::views::{
+    metrics::Metrics,
+    spans::{SpanDetail, Spans},
+};
 use crate::{
+    capture::Capture,
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
-    dial::{ColdDials, Connector, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
+    dial::{ColdDials, Connector, Dialer, Identity, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::{BoxError, Error},
     hooks::{ClientTrace, Stack},
     pool::Pool,
@@ -48,15 +57,19 @@ pub struct ClientBuilder {
     protocol: ProtocolChoice,
     trust: Trust,
     log_tls_keys: bool,
+    identity: Option<Identity>,
     resolver: Arc<dyn Resolve>,
     connector: Option<Connector>,
     cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
     timeline: bool,
+    capture: Capture,
     telemetry: bool,
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
+    #[cfg(feature = "otel")]
+    span_detail: Option<SpanDetail>,
     #[cfg(feature = "otel")]
     metrics: Option<Metrics>,
 }
@@ -70,15 +83,19 @@ impl Default for ClientBuilder {
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
             log_tls_keys: false,
+            identity: None,
             resolver: Arc::new(SystemResolver),
             connector: None,
             cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
             timeline: false,
+            capture: Capture::default(),
             telemetry: true,
             #[cfg(feature = "otel")]
             spans: None,
+            #[cfg(feature = "otel")]
+            span_detail: None,
             #[cfg(feature = "otel")]
             metrics: None,
         }
@@ -185,6 +202,26 @@ impl ClientBuilder {
     /// Looks up names. Default: the system's resolver. Lookups of one name at the same time are one; answers are not kept.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// The addresses of one host for one port, instead of a lookup: none is made, and no `dns` is told. `*` is every host
+    /// that has none of its own. Given again, the last one stands; without addresses the host is looked up again. Default:
+    /// none.
+    pub fn resolve_to(mut self, host: &str, port: u16, addresses: Vec<IpAddr>) -> Self {
+        let place = (host.to_ascii_lowercase(), port);
+        if addresses.is_empty() {
+            self.dial.known.remove(&place);
+        } else {
+            self.dial.known.insert(place, addresses);
+        }
+        self
+    }
+
+    /// The certificate that this client shows to a server that asks for one, with the certificates that lead to its
+    /// issuer, and its private key. A TLS configuration of your own has its own. Default: none.
+    pub fn client_certificate(mut self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        self.identity = Some((chain, key));
         self
     }
 
@@ -464,7 +501,7 @@ impl ClientBuilder {
     ///
     /// `tls_protocol_error` if the roots or the configuration given for TLS can't be used.
     pub fn build(self) -> Result<Client, Error> {
-        let given = !matches!(self.trust, Trust::Platform);
+        let given = !matches!(self.trust, Trust::Platform) || self.identity.is_some();
         let client = self.into_client();
         if given {
             client.check_tls()?;
@@ -478,9 +515,9 @@ impl ClientBuilder {
         #[cfg(not(feature = "otel"))]
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
-        let Self { connector, cold_dials, .. } = this;
-        let Self { traces, reporters, timeline, .. } = this;
-        let tls = Tls::new(trust, protocol, log_tls_keys);
+        let Self { connector, cold_dials, identity, .. } = this;
+        let Self { traces, reporters, timeline, capture, .. } = this;
+        let tls = Tls::new(trust, protocol, log_tls_keys, identity);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
         pool.always_shares = coalesce && protocol == ProtocolChoice::Http2PriorKnowledge;
@@ -496,6 +533,7 @@ impl ClientBuilder {
             trace,
             reporters,
             timeline,
+            capture,
             host: Mutex::new("".into()),
         })
     }
@@ -506,7 +544,10 @@ impl ClientBuilder {
     /// Spans first: what they inject is what the request carries when the other reporters see it.
     fn with_telemetry(mut self) -> Self {
         if self.telemetry {
-            let spans = self.spans.take().unwrap_or_else(Spans::global);
+            let mut spans = self.spans.take().unwrap_or_else(Spans::global);
+            if let Some(detail) = self.span_detail {
+                spans = spans.with_detail(detail);
+            }
             let metrics = self.metrics.take().unwrap_or_else(Metrics::global);
             self.reporters.insert(0, Arc::new(spans));
             self.reporters.insert(1, Arc::new(metrics));

@@ -35,6 +35,7 @@ use self::{
 };
 use crate::{
     builder::ClientBuilder,
+    capture::Capture,
     clock,
     config::ExchangeConfig,
     connection::Protocol,
@@ -78,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
     pub(crate) timeline: bool,
+    pub(crate) capture: Capture,
     /// The host of the last record.
     pub(crate) host: Mutex<Arc<str>>,
 }
@@ -235,6 +237,11 @@ impl fmt::Debug for ResponseFuture {
 #[derive(Debug, Clone, Default)]
 pub struct Resends(Arc<AtomicU32>);
 
+/// The most that one request may take, instead of the client's own [`timeout`](ClientBuilder::timeout): put it into the
+/// request's extensions. So that what sends several requests for one, such as redirects, bounds them all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestTimeout(pub Duration);
+
 impl Drop for Inner {
     /// The last client is gone: what is idle closes, what is in use ends with its response.
     fn drop(&mut self) {
@@ -272,7 +279,8 @@ impl Call {
         if head.method == Method::CONNECT && payload.size_hint().exact() != Some(0) {
             return Err(Error::invalid("a CONNECT request can't have a body"));
         }
-        let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
+        let own = head.extensions.get::<RequestTimeout>().map(|timeout| timeout.0);
+        let deadline = own.or(inner.exchange.timeout).map(|timeout| clock::now() + timeout);
         let fields = (!head.headers.is_empty()).then(|| Box::new(head.headers.clone()));
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let inner = Arc::clone(inner);
@@ -431,6 +439,7 @@ impl Call {
             is_head: head.method == Method::HEAD,
             to_close: exchange::asks_to_close(&head.headers),
             deadline: self.deadline,
+            capture: self.inner.capture.response.clone(),
         };
         prepare(&mut head, &payload, &self.key, &shared);
         let config = &self.inner.exchange;
@@ -442,6 +451,8 @@ impl Call {
             response_header: config.response_header_timeout,
             body_idle: config.body_idle_timeout,
         };
+        // What is sent now: with the fields that frame it, and its host.
+        self.attempt.capture(&self.inner.capture.request, &head.headers);
         let exchange = self.attempt.exchange(&head, &shared, terms);
         if shared.info.protocol == Protocol::Http2 && self.attempt.info.is_some() {
             keep_out_of_table(&mut head.headers);

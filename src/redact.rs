@@ -1,4 +1,5 @@
-//! What of a URL may be shown: the value of `url.full` (semantic conventions for HTTP spans).
+//! What of a URL may be shown, which is the value of `url.full` (semantic conventions for HTTP spans), and what of a header
+//! field.
 //!
 //! Credentials become `REDACTED:REDACTED@`; the values of query keys that carry signatures become `REDACTED`. A leaf, so
 //! that records hold nothing else and every view is safe.
@@ -62,9 +63,61 @@ pub(crate) fn query(query: &str) -> Cow<'_, str> {
     Cow::Owned(pairs.join("&"))
 }
 
+// === header fields ===
+
+/// Fields whose values are credentials, or bear them.
+const SECRET: [&str; 16] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "www-authenticate",
+    "proxy-authenticate",
+    "authentication-info",
+    "proxy-authentication-info",
+    "api-key",
+    "x-api-key",
+    "x-goog-api-key",
+    "x-auth-token",
+    "x-csrf-token",
+    "x-xsrf-token",
+    "x-vault-token",
+    "x-amz-security-token",
+];
+/// Fields whose values are URLs or parts of them, or end with one.
+const URLS: [&str; 5] = [":path", "location", "content-location", "referer", "refresh"];
+
+/// What of a field's value may be shown. `name` is in lower case, as everywhere in `http`.
+pub(crate) fn field(name: &str, value: &[u8]) -> String {
+    if SECRET.contains(&name) {
+        return "REDACTED".to_owned();
+    }
+    let value = String::from_utf8_lossy(value);
+    if URLS.contains(&name) { shown_url(&value) } else { value.into_owned() }
+}
+
+/// A URL or a relative reference, as `url.full` would be: without a fragment, in which a token may be handed back.
+fn shown_url(text: &str) -> String {
+    let text = text.split('#').next().unwrap_or_default();
+    match text.parse::<Uri>() {
+        Ok(uri) if uri.scheme().is_some() => url(&uri).to_string(),
+        _ => {
+            let (text, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
+            // `//user:password@host`, and what is no URL at all, may have credentials too.
+            let text = match text.rsplit_once('@') {
+                Some((before, host)) if before.contains("//") || !before.contains('/') => {
+                    format!("//REDACTED:REDACTED@{host}")
+                }
+                _ => text.to_owned(),
+            };
+            query.map_or(text.clone(), |query| format!("{text}?{}", self::query(query)))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::url;
+    use super::{field, url};
 
     #[test]
     fn credentials_and_signatures_are_not_shown() {
@@ -75,6 +128,30 @@ mod tests {
             ("http://[::1]:80/p", "http://[::1]:80/p"),
         ] {
             assert_eq!(&*url(&given.parse().expect("a URI")), shown);
+        }
+    }
+
+    #[test]
+    fn secrets_in_header_fields_are_not_shown() {
+        for (name, value, expected) in [
+            ("authorization", "Basic abc", "REDACTED"),
+            ("set-cookie", "a=b", "REDACTED"),
+            ("proxy-authorization", "Basic abc", "REDACTED"),
+            ("cookie", "a=b", "REDACTED"),
+            ("accept", "*/*", "*/*"),
+            (":path", "/a?sig=abc&x=1", "/a?sig=REDACTED&x=1"),
+            ("location", "https://u:p@a/?sig=abc", "https://REDACTED:REDACTED@a/?sig=REDACTED"),
+            ("location", "//u:p@a/b", "//REDACTED:REDACTED@a/b"),
+            ("location", "http:u:p@a/b", "//REDACTED:REDACTED@a/b"),
+            ("location", "/users/@me?a=1", "/users/@me?a=1"),
+            ("location", "/back?state=1#access_token=abc", "/back?state=1"),
+            ("location", "https://a/b#access_token=abc", "https://a/b"),
+            ("refresh", "0; url=https://u:p@a/b?sig=abc", "//REDACTED:REDACTED@a/b?sig=REDACTED"),
+            ("refresh", "5", "5"),
+            ("x-api-key", "abc", "REDACTED"),
+            ("location", "b", "b"),
+        ] {
+            assert_eq!(field(name, value.as_bytes()), expected, "{name}");
         }
     }
 }

@@ -284,6 +284,8 @@ pub(crate) struct Ending {
     pub(super) exchange: Arc<Exchange>,
     /// The response's, once it is here.
     pub(super) head: Option<(StatusCode, Version)>,
+    /// What of its header is recorded.
+    pub(super) captured: Option<Box<HeaderMap>>,
     /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
     pub(super) bodiless: bool,
     /// The upload was refused before it had ended.
@@ -303,6 +305,7 @@ impl Ending {
             parts: Some(Parts { response, loan }),
             exchange,
             head: None,
+            captured: None,
             bodiless: false,
             refused: false,
             close: None,
@@ -349,7 +352,7 @@ impl Ending {
                 outcome,
                 status: self.head.map(|(status, _)| status),
                 version: self.head.map(|(_, version)| version),
-                headers: None,
+                headers: self.captured.as_deref(),
                 first_byte: marks.final_first_byte,
                 body_bytes,
                 stream_id: marks.stream_id,
@@ -422,6 +425,17 @@ impl ResponseBody {
         live.idle = live.ending.exchange.terms().body_idle.map(|limit| Box::new(Idle::new(limit)));
         live.incoming = Some(incoming);
         Self(Some(live))
+    }
+
+    /// Gives the request up: its attempt ends as `canceled`, as if its future had been dropped, and the connection closes
+    /// (on HTTP/2: the stream is reset). A drop says that the rest of the body is not wanted, which is no error. Does
+    /// nothing once the body has ended.
+    pub fn cancel(mut self) {
+        if let Some(live) = &mut self.0
+            && live.incoming.is_some()
+        {
+            live.fail(Error::canceled(live.ending.exchange.phase()));
+        }
     }
 }
 

@@ -161,7 +161,9 @@ infos! {
         status: Option<StatusCode>,
         /// The HTTP version of the response; absent if no head arrived.
         version: Option<http::Version>,
-        /// The response's header; absent if no head arrived or nobody records it.
+        /// The fields of its header that the client captures
+        /// ([`capture_response_headers`](crate::ClientBuilder::capture_response_headers)), without their secrets; absent if
+        /// no head arrived, or it has none of them.
         headers: Option<&'a HeaderMap>,
         /// When the first byte of the final response was readable; absent if none was.
         first_byte: Option<Instant>,

@@ -11,7 +11,7 @@ use std::{
 
 use httptrace::{ClientTrace, Error, Timeline, hooks::*};
 
-use crate::{exit::one_line, headers};
+use crate::{exit::one_line, mark::Mark, redact};
 
 /// What was called in one attempt, in order.
 #[derive(Debug, Default)]
@@ -152,8 +152,9 @@ fn go_duration(duration: Duration) -> String {
 /// The lines of one attempt, below one that says which it is.
 pub(crate) fn render(timeline: &Timeline, calls: &Calls) -> String {
     let request = &timeline.request;
-    let number = request.tag.map_or(0, |tag| tag.0);
-    let mut text = format!("{} {} (request {number}, attempt {})\n", request.method, request.url, request.attempt);
+    let Mark { request: number, hop } = Mark::of(timeline);
+    let hop = if hop > 0 { format!(", hop {hop}") } else { String::new() };
+    let mut text = format!("{} {} (request {number}{hop}, attempt {})\n", request.method, request.url, request.attempt);
     for (at, line) in &calls.lines {
         let micros = at.saturating_duration_since(timeline.start).as_micros();
         let millis = format!("{}.{:03}", micros / 1_000, micros % 1_000);
@@ -211,8 +212,7 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
 
     fn got_1xx_response(&self, info: &Got1xxResponseInfo<'_>) {
         let headers = info.headers.iter();
-        let headers =
-            headers.map(|(name, value)| format!("{name}:{}", headers::shown(name.as_str(), value.as_bytes())));
+        let headers = headers.map(|(name, value)| format!("{name}:{}", redact::field(name.as_str(), value.as_bytes())));
         let fields = Fields::new().with("status", info.status.as_u16()).with("headers", list(headers));
         self.call(info.at, fields.of("Got1xxResponse"), |_| {});
     }
@@ -259,7 +259,7 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
     }
 
     fn wrote_header_field(&self, info: &WroteHeaderFieldInfo<'_>) {
-        let value = headers::shown(info.name, info.value);
+        let value = redact::field(info.name, info.value);
         let line = Fields::new().with("name", info.name).with("value", &value).of("WroteHeaderField");
         self.call(info.at, line, |calls| calls.sent.push((info.name.to_owned(), value)));
     }
