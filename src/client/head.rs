@@ -2,7 +2,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, CONTENT_LENGTH, Entry, HOST, TRANSFER_ENCODING},
     request::Parts,
 };
 
@@ -35,10 +35,10 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
     match protocol {
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
-            if !head.headers.contains_key(HOST)
+            if let Entry::Vacant(place) = head.headers.entry(HOST)
                 && let Some(host) = conn.host(key.host_field())
             {
-                head.headers.insert(HOST, host);
+                place.insert(host);
             }
             if head.method == Method::CONNECT {
                 // The authority form, always with a port (RFC 9112 §3.2.3).
