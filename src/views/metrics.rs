@@ -91,7 +91,7 @@ impl Metrics {
     pub fn new<P: MeterProvider + ?Sized + 'static>(provider: &P) -> Self {
         let meter = provider.meter_with_scope(scope());
         Self((!is_noop(&meter)).then(|| {
-            let servers = Servers::of(&meter, address(&meter), series::binds::<P>());
+            let servers = Servers::of(&meter, address(&meter), series::binds(provider));
             Arc::new(Instruments::new(meter, servers))
         }))
     }

@@ -19,10 +19,13 @@ use super::Instruments;
 use crate::views::semconv::*;
 
 /// Whether series of this provider can be bound: it is the SDK's, of the version that this crate is built with.
-pub(super) fn binds<P: MeterProvider + ?Sized + 'static>() -> bool {
-    #[cfg(feature = "otlp")]
-    return std::any::TypeId::of::<P>() == std::any::TypeId::of::<opentelemetry_sdk::metrics::SdkMeterProvider>();
-    #[cfg(not(feature = "otlp"))]
+#[cfg(feature = "otlp")]
+pub(super) fn binds<P: MeterProvider + ?Sized + 'static>(_: &P) -> bool {
+    std::any::TypeId::of::<P>() == std::any::TypeId::of::<opentelemetry_sdk::metrics::SdkMeterProvider>()
+}
+
+#[cfg(not(feature = "otlp"))]
+pub(super) fn binds<P: MeterProvider + ?Sized + 'static>(_: &P) -> bool {
     false
 }
 
