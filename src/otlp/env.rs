@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
 
 pub(super) use self::target::{Collector, Target};
 use self::values::Env;
-use super::{Builder, Exporter, InitError, Propagator};
+use super::{Builder, Processor, Exporter, InitError, Propagator};
 
 /// Reads one variable.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -33,6 +33,9 @@ pub(super) struct Settings {
     /// Sorted so that the later of two attributes with one key wins.
     pub(super) resource: Vec<KeyValue>,
     pub(super) sampler: Sampler,
+    /// Whether it may be one that looks at attributes.
+    pub(super) sampler_reads_attributes: bool,
+    pub(super) processors: Vec<Processor>,
     pub(super) limits: SpanLimits,
     pub(super) batch: Batch,
     pub(super) metric_interval: Duration,
@@ -71,8 +74,11 @@ impl Settings {
             traces: traces.contains(&Exporter::Console) && !disabled,
             metrics: metrics.contains(&Exporter::Console) && !disabled,
         };
+        let of_the_sdk = |sampler: &Sampler| !matches!(sampler, Sampler::ParentBased(_));
         let this = Self {
             console,
+            sampler_reads_attributes: !code.sampler.as_ref().is_none_or(of_the_sdk),
+            processors: code.processors,
             resource: env.resource(code.service_name, code.resource),
             sampler: code.sampler.unwrap_or_else(|| env.sampler("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")),
             limits: code.span_limits.unwrap_or_else(|| env.limits()),

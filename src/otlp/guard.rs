@@ -228,6 +228,8 @@ impl Inner {
             let late = deliveries.iter().filter(|delivery| !delivery.settled(deadline));
             late.for_each(|delivery| delivery.complain(&Failure::silence(self.deadline)));
         }
+        // What still waits for its turn has none any more.
+        self.pipeline.ways.iter().for_each(|way| way.abandon());
         let metrics = deliveries.iter().filter(|delivery| delivery.signal() == "metrics");
         Shutdown {
             exported_spans: self.of_spans(Delivery::delivered),

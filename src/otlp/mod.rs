@@ -66,16 +66,20 @@
 mod builder;
 mod console;
 mod delivery;
+mod encode;
 mod env;
 mod exporter;
 mod guard;
 mod identity;
+mod lane;
 mod pipeline;
 mod port;
 mod problem;
 mod transport;
 
 use std::fmt;
+
+use self::builder::Processor;
 
 pub use self::{
     builder::{Builder, Compression, Exporter, Propagator, Protocol, builder},

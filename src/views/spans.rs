@@ -18,6 +18,7 @@
 
 pub(crate) mod attributes;
 mod detail;
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "only `otlp` has a lane"))]
 pub(crate) mod lane;
 mod sdk;
 pub(crate) mod telling;
@@ -271,7 +272,7 @@ fn trace_ref(span: &SpanContext) -> TraceRef {
     }
 }
 
-pub(super) fn scope() -> InstrumentationScope {
+pub(crate) fn scope() -> InstrumentationScope {
     InstrumentationScope::builder(semconv::SCOPE)
         .with_version(semconv::VERSION)
         .with_schema_url(semconv::SCHEMA_URL)

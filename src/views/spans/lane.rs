@@ -80,6 +80,7 @@ impl Question {
 }
 
 /// What is handed over: enough to tell all spans of an attempt, or of a dial.
+#[derive(Clone)]
 pub(crate) struct Record {
     /// The CLIENT span.
     pub(crate) client: SpanContext,
@@ -96,6 +97,7 @@ pub(crate) struct Record {
     what: What,
 }
 
+#[derive(Clone)]
 enum What {
     Attempt { timeline: Arc<Timeline>, detail: SpanDetail, since: Option<Instant> },
     Dial(Box<(DialRecord, Option<DialOutcome>)>),
