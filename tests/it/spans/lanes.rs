@@ -1,0 +1,1 @@
+//! Both lanes tell the same: the messages of one, compared with those of the other.
