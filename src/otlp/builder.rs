@@ -1,14 +1,14 @@
 //! What code says about telemetry. All that the environment can say can be said here, and wins; but for the names of the
 //! service and of the resource, which are the operator's.
 
-use std::{fmt, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     metrics::Temporality,
-    trace::{Sampler, Span, SpanData, SpanLimits, SpanProcessor},
+    trace::{Sampler, ShouldSample, Span, SpanData, SpanLimits, SpanProcessor},
 };
 
 use super::{Guard, InitError, env::Settings, pipeline::Pipeline};
@@ -84,7 +84,8 @@ pub struct Builder {
     pub(super) traces_exporters: Option<Vec<Exporter>>,
     pub(super) metrics: bool,
     pub(super) metrics_exporters: Option<Vec<Exporter>>,
-    pub(super) sampler: Option<Sampler>,
+    /// And whether it may be one that looks at attributes.
+    pub(super) sampler: Option<(Box<dyn ShouldSample>, bool)>,
     pub(super) processors: Vec<Processor>,
     pub(super) span_limits: Option<SpanLimits>,
     pub(super) batch_delay: Option<Duration>,
@@ -192,9 +193,14 @@ impl Builder {
         self
     }
 
-    /// Which traces are recorded. All by default, but where the caller's context says no.
-    pub fn sampler(mut self, sampler: Sampler) -> Self {
-        self.sampler = Some(sampler);
+    /// Which traces are recorded: a [`Sampler`], or one of your own. All by default, but where the caller's context says no.
+    ///
+    /// It is asked once per attempt of a request, for the CLIENT span, whose children follow it; unless there is a
+    /// [`span_processor`](Self::span_processor), with which it is asked for each span.
+    pub fn sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
+        let of_the_sdk = (&sampler as &dyn Any).downcast_ref::<Sampler>();
+        let reads_attributes = of_the_sdk.is_none_or(|sampler| matches!(sampler, Sampler::ParentBased(_)));
+        self.sampler = Some((Box::new(sampler), reads_attributes));
         self
     }
 

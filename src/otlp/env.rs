@@ -15,7 +15,7 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
     metrics::Temporality,
-    trace::{Sampler, SpanLimits},
+    trace::{ShouldSample, SpanLimits},
 };
 
 pub(super) use self::target::{Collector, Target};
@@ -32,9 +32,8 @@ pub(super) struct Settings {
     pub(super) console: Console,
     /// Sorted so that the later of two attributes with one key wins.
     pub(super) resource: Vec<KeyValue>,
-    pub(super) sampler: Sampler,
-    /// Whether it may be one that looks at attributes.
-    pub(super) sampler_reads_attributes: bool,
+    /// And whether it may be one that looks at attributes.
+    pub(super) sampler: (Box<dyn ShouldSample>, bool),
     pub(super) processors: Vec<Processor>,
     pub(super) limits: SpanLimits,
     pub(super) batch: Batch,
@@ -74,13 +73,13 @@ impl Settings {
             traces: traces.contains(&Exporter::Console) && !disabled,
             metrics: metrics.contains(&Exporter::Console) && !disabled,
         };
-        let of_the_sdk = |sampler: &Sampler| !matches!(sampler, Sampler::ParentBased(_));
         let this = Self {
             console,
-            sampler_reads_attributes: !code.sampler.as_ref().is_none_or(of_the_sdk),
             processors: code.processors,
             resource: env.resource(code.service_name, code.resource),
-            sampler: code.sampler.unwrap_or_else(|| env.sampler("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")),
+            sampler: code
+                .sampler
+                .unwrap_or_else(|| (Box::new(env.sampler("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")), false)),
             limits: code.span_limits.unwrap_or_else(|| env.limits()),
             batch: env.batch(code.batch_delay, code.batch_queue, code.batch_size),
             metric_interval: code

@@ -22,7 +22,7 @@ use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
     trace::{
-        IdGenerator, RandomIdGenerator, Sampler, SamplingDecision, SamplingResult, SdkTracer, ShouldSample, SpanLimits,
+        IdGenerator, RandomIdGenerator, SamplingDecision, SamplingResult, SdkTracer, ShouldSample, SpanLimits,
     },
 };
 use tokio::{runtime::Handle, sync::Notify};
@@ -40,15 +40,15 @@ use crate::{
 /// A provider's lane.
 #[derive(Debug)]
 pub(super) struct Lane {
-    sampler: Sampler,
-    /// Whether the sampler may look at attributes: those of the SDK do not.
+    sampler: Box<dyn ShouldSample>,
     reads_attributes: bool,
     ids: RandomIdGenerator,
     ways: Vec<Arc<Way>>,
 }
 
 impl Lane {
-    pub(super) fn new(sampler: Sampler, reads_attributes: bool, ways: Vec<Arc<Way>>) -> Arc<Self> {
+    pub(super) fn new(sampler: (Box<dyn ShouldSample>, bool), ways: Vec<Arc<Way>>) -> Arc<Self> {
+        let (sampler, reads_attributes) = sampler;
         Arc::new(Self { sampler, reads_attributes, ids: RandomIdGenerator::default(), ways })
     }
 }

@@ -126,11 +126,8 @@ impl Pipeline {
             self.spans = true;
         }
         let tracers = match self.ways.is_empty() {
-            true => tracers.with_sampler(settings.sampler.clone()),
-            false => {
-                let (sampler, ways) = (settings.sampler.clone(), self.ways.clone());
-                tracers.with_sampler(Asked(Lane::new(sampler, settings.sampler_reads_attributes, ways)))
-            }
+            true => tracers.with_sampler(settings.sampler.0.clone()),
+            false => tracers.with_sampler(Asked(Lane::new(settings.sampler.clone(), self.ways.clone()))),
         };
         Ok(tracers.build())
     }

@@ -98,32 +98,42 @@ impl Lane for Sdk {
 
 /// What `otlp` makes of attempts, as a collector gets it.
 pub(crate) struct Otlp {
-    collector: Collector,
+    pub(crate) collector: Collector,
     guard: Option<Guard>,
 }
 
-impl Lane for Otlp {
-    fn new() -> (Self, SdkTracerProvider) {
+impl Otlp {
+    pub(crate) fn with(settings: impl FnOnce(otlp::Builder) -> otlp::Builder) -> (Self, SdkTracerProvider) {
         let collector = Collector::http();
-        let guard = otlp::builder()
+        let builder = otlp::builder()
             .endpoint(collector.endpoint())
             .protocol(Protocol::HttpProtobuf)
             .metrics(false)
             .set_globals(false)
-            .batch_delay(Duration::from_millis(1))
-            .init()
-            .expect("telemetry");
+            .batch_delay(Duration::from_millis(1));
+        let guard = settings(builder).init().expect("telemetry");
         let provider = guard.tracer_provider().clone();
         (Self { collector, guard: Some(guard) }, provider)
     }
 
+    /// All that arrived up to now.
+    pub(crate) fn decoded(&self) -> Vec<SpanData> {
+        decoded(&self.collector.received().spans)
+    }
+}
+
+impl Lane for Otlp {
+    fn new() -> (Self, SdkTracerProvider) {
+        Self::with(|builder| builder)
+    }
+
     fn count(&self) -> usize {
-        decoded(&self.collector.received().spans).len()
+        self.decoded().len()
     }
 
     async fn spans(&self, at_least: usize) -> Vec<SpanData> {
         self.collector.spans(at_least).await;
-        decoded(&self.collector.received().spans)
+        self.decoded()
     }
 }
 
