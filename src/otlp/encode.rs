@@ -49,7 +49,11 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    pub(super) fn new(resource: &opentelemetry_sdk::Resource, scope: &InstrumentationScope, limits: SpanLimits) -> Self {
+    pub(super) fn new(
+        resource: &opentelemetry_sdk::Resource,
+        scope: &InstrumentationScope,
+        limits: SpanLimits,
+    ) -> Self {
         let ResourceAttributesWithSchema { attributes, schema_url } = resource.into();
         let resource = ResourceSpans {
             resource: Some(ResourceMessage { attributes: attributes.0, ..ResourceMessage::default() }),

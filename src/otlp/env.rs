@@ -20,7 +20,7 @@ use opentelemetry_sdk::{
 
 pub(super) use self::target::{Collector, Target};
 use self::values::Env;
-use super::{Builder, Processor, Exporter, InitError, Propagator};
+use super::{Builder, Exporter, InitError, Processor, Propagator};
 
 /// Reads one variable.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -75,7 +75,7 @@ impl Settings {
         };
         let this = Self {
             console,
-            processors: code.processors,
+            processors: if code.traces && !disabled { code.processors } else { Vec::new() },
             resource: env.resource(code.service_name, code.resource),
             sampler: code
                 .sampler

@@ -15,15 +15,12 @@ use std::{
 
 use opentelemetry::{
     Context, KeyValue,
-    global::BoxedTracer,
     trace::{Link, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId},
 };
 use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
-    trace::{
-        IdGenerator, RandomIdGenerator, SamplingDecision, SamplingResult, SdkTracer, ShouldSample, SpanLimits,
-    },
+    trace::{IdGenerator, RandomIdGenerator, SamplingDecision, SamplingResult, SdkTracer, ShouldSample, SpanLimits},
 };
 use tokio::{runtime::Handle, sync::Notify};
 
@@ -105,9 +102,7 @@ impl ShouldSample for Asked {
         links: &[Link],
     ) -> SamplingResult {
         let question = parent.and_then(|parent| parent.get::<Question>());
-        // The tracers of the provider itself, and of the global one. Another may change what it hands out.
-        let ours = |question: &&Question| question.is_asked_of::<SdkTracer>() || question.is_asked_of::<BoxedTracer>();
-        if let Some(question) = question.filter(ours) {
+        if let Some(question) = question.filter(|question| question.is_asked_of::<SdkTracer>()) {
             question.answer(Arc::clone(&self.0) as _);
             let (decision, attributes) = (SamplingDecision::Drop, Vec::new());
             return SamplingResult { decision, attributes, trace_state: Default::default() };
@@ -115,7 +110,6 @@ impl ShouldSample for Asked {
         self.0.sampler.should_sample(parent, trace, name, kind, attributes, links)
     }
 }
-
 
 /// The way to one collector: a queue, and who empties it.
 pub(super) struct Way {
@@ -146,7 +140,13 @@ struct Queue {
 }
 
 impl Way {
-    pub(super) fn new(exporter: Arc<OtlpSpans>, batch: &Batch, resource: &Resource, limits: SpanLimits, runtime: &Handle) -> Arc<Self> {
+    pub(super) fn new(
+        exporter: Arc<OtlpSpans>,
+        batch: &Batch,
+        resource: &Resource,
+        limits: SpanLimits,
+        runtime: &Handle,
+    ) -> Arc<Self> {
         let this = Arc::new(Self {
             exporter,
             delay: batch.delay,
@@ -218,11 +218,12 @@ impl Way {
             }
             let last = some.is_empty();
             waiting += some.len() as u64;
+            let before = encoder.spans();
             some.drain(..).for_each(|record| encoder.write(&record));
+            self.exporter.delivery.handed((encoder.spans() - before) as u64);
             let mut delivered = true;
             while encoder.spans() >= self.batch || last && encoder.spans() > 0 {
                 let spans = encoder.spans().min(self.batch);
-                self.exporter.delivery.handed(spans as u64);
                 delivered &= self.exporter.deliver(encoder.message(spans), spans as u64).await.is_ok();
             }
             if encoder.spans() == 0 || !delivered {

@@ -47,7 +47,7 @@
 //! | `OTEL_METRIC_EXPORT_TIMEOUT` | the most that one of them may take | 30000 |
 //! | `OTEL_BSP_SCHEDULE_DELAY` | between two exports of spans | 5000 |
 //! | `OTEL_BSP_EXPORT_TIMEOUT` | the most that one of them may take | 30000 |
-//! | `OTEL_BSP_MAX_QUEUE_SIZE` | spans that may wait; further ones are dropped, and counted | 2048 |
+//! | `OTEL_BSP_MAX_QUEUE_SIZE` | spans that may wait; further ones are dropped, and counted; a request takes one place with all of its spans | 2048 |
 //! | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | spans in one export | 512 |
 //! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`, `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` | attributes of each | `OTEL_ATTRIBUTE_COUNT_LIMIT`, else 128 |
 //! | `OTEL_SPAN_EVENT_COUNT_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT` | events and links of a span | 128 |
@@ -69,6 +69,7 @@ mod delivery;
 mod encode;
 mod env;
 mod exporter;
+mod global;
 mod guard;
 mod identity;
 mod lane;

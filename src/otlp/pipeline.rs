@@ -27,6 +27,7 @@ use super::{
     delivery::{Delivery, Handed},
     env::{Batch, Settings, Target},
     exporter::{OtlpMetrics, OtlpSpans, SdkSpans},
+    global::Global,
     lane::{Asked, Lane, Way},
     problem::Complaints,
     transport::Transport,
@@ -107,6 +108,7 @@ impl Pipeline {
         // Whoever else looks at spans wants the SDK's.
         let past_the_sdk = !settings.console.traces && settings.processors.is_empty();
         for processor in settings.processors.drain(..) {
+            self.spans = true;
             tracers = tracers.with_span_processor(processor);
         }
         for target in settings.collectors.iter().filter_map(|collector| collector.traces.as_ref()) {
@@ -181,7 +183,7 @@ impl Pipeline {
             global::set_meter_provider(self.meter_provider.clone());
         }
         if self.spans {
-            global::set_tracer_provider(self.tracer_provider.clone());
+            global::set_tracer_provider(Global(self.tracer_provider.clone()));
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet};
 
+use opentelemetry_sdk::trace::Sampler;
+
 use super::*;
 use crate::otlp::{
     Compression, Protocol, builder,

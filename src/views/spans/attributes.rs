@@ -85,10 +85,7 @@ pub(super) fn captured(timeline: &Timeline, span: &mut impl Attributes) {
 /// The attributes of an event.
 pub(crate) fn event(kind: EventKind, all: &mut impl Attributes) {
     match kind {
-        EventKind::WroteHeaders
-        | EventKind::FirstByte
-        | EventKind::Wait100Continue
-        | EventKind::Got100Continue => {}
+        EventKind::WroteHeaders | EventKind::FirstByte | EventKind::Wait100Continue | EventKind::Got100Continue => {}
         EventKind::Informational(status) => {
             all.room(1);
             all.set(HTTP_RESPONSE_STATUS_CODE, Fact::Int(status.as_u16().into()));

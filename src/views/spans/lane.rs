@@ -6,7 +6,10 @@
 
 use std::{
     any::{Any, TypeId},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 
@@ -54,21 +57,26 @@ pub(crate) struct Begun {
 #[derive(Clone)]
 pub(crate) struct Question {
     tracer: TypeId,
+    vouched: Arc<AtomicBool>,
     answer: Arc<OnceLock<Arc<dyn Lane>>>,
 }
 
 impl Question {
     pub(super) fn of<T: Any>() -> Self {
-        Self { tracer: TypeId::of::<T>(), answer: Arc::default() }
+        Self { tracer: TypeId::of::<T>(), vouched: Arc::default(), answer: Arc::default() }
     }
 
-    /// Of a tracer of this type: one that wraps another may change what that makes.
-    #[cfg(feature = "otlp")]
+    /// Whether nobody is between the client and the tracer, which is of this type or has vouched for it: who is may change
+    /// what the tracer makes.
     pub(crate) fn is_asked_of<T: Any>(&self) -> bool {
-        self.tracer == TypeId::of::<T>()
+        self.tracer == TypeId::of::<T>() || self.vouched.load(Ordering::Relaxed)
     }
 
-    #[cfg(feature = "otlp")]
+    /// The client asks a tracer that hides its type, and that is the one behind it.
+    pub(crate) fn vouch<T: Any>(&self) {
+        self.vouched.fetch_or(self.tracer == TypeId::of::<T>(), Ordering::Relaxed);
+    }
+
     pub(crate) fn answer(&self, lane: Arc<dyn Lane>) {
         // A second answer would be the same.
         let _ = self.answer.set(lane);

@@ -143,7 +143,7 @@ impl<T: Tracer> Tree<'_, T> {
         self.context.with_remote_span_context(span.clone())
     }
 
-    fn new(&mut self, part: &Part<'_>) -> T::Span {
+    fn begun(&mut self, part: &Part<'_>) -> T::Span {
         let mut draft = Draft { anchor: self.anchor, attributes: Vec::new(), events: Vec::new(), status: None };
         part.tell(&mut draft);
         let mut builder = SpanBuilder::from_name(part.name)
@@ -180,7 +180,7 @@ impl<T: Tracer> Sink for Tree<'_, T> {
                 part.tell(&mut open);
                 open.span
             }
-            None => self.new(part),
+            None => self.begun(part),
         };
         span.end_with_timestamp(self.anchor.system(part.end));
     }

@@ -164,12 +164,7 @@ pub(super) fn steps(dial: &DialRecord, anchor: TimeAnchor, sink: &mut impl Sink)
 }
 
 /// The dial itself; without an outcome while the pool has not given its word.
-pub(super) fn dial(
-    start: Instant,
-    end: Instant,
-    error: Option<&Error>,
-    outcome: Option<DialOutcome>,
-) -> Part<'_> {
+pub(super) fn dial(start: Instant, end: Instant, error: Option<&Error>, outcome: Option<DialOutcome>) -> Part<'_> {
     Part { place: Place::Setup, name: semconv::BACKGROUND_DIAL, start, end, what: What::Dial(error, outcome) }
 }
 

@@ -4,7 +4,6 @@
 //! Beside that: what decides which lane is taken, that the sampler is asked alike, and what becomes of too much.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
@@ -18,23 +17,20 @@ use httptrace::{
     views::spans::{SpanDetail, Spans},
 };
 use opentelemetry::{
-    Array, Context, InstrumentationScope, KeyValue, StringValue, Value,
-    trace::{
-        Link, Span as _, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
-        Tracer, TracerProvider,
-    },
+    Array, Context, KeyValue, StringValue, Value,
+    trace::{Link, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState},
 };
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     trace::{
-        Sampler, SamplingDecision, SamplingResult, SdkTracer, SdkTracerProvider, ShouldSample, SpanData, SpanLimits,
-        SpanProcessor,
+        Sampler, SamplingDecision, SamplingResult, SdkTracerProvider, ShouldSample, SpanData, SpanLimits, SpanProcessor,
     },
 };
 
 use super::scene::{Lane, Otlp, hello, remote};
 use crate::support::{
+    around::Around,
     client::{Traced, read},
     collector::{Answer, Collector},
     origin::{Origin, Refusing},
@@ -345,33 +341,6 @@ async fn below_an_unsampled_parent_nothing_is_made_past_the_sdk_either() {
 async fn flush(provider: &SdkTracerProvider) {
     let provider = provider.clone();
     tokio::task::spawn_blocking(move || provider.force_flush()).await.expect("a wait").expect("a flush");
-}
-
-/// A provider of the application around another: it adds to each span.
-struct Around(SdkTracerProvider);
-
-struct TracerAround(SdkTracer);
-
-impl TracerProvider for Around {
-    type Tracer = TracerAround;
-
-    fn tracer(&self, name: impl Into<Cow<'static, str>>) -> TracerAround {
-        TracerAround(self.0.tracer(name))
-    }
-
-    fn tracer_with_scope(&self, scope: InstrumentationScope) -> TracerAround {
-        TracerAround(self.0.tracer_with_scope(scope))
-    }
-}
-
-impl Tracer for TracerAround {
-    type Span = opentelemetry_sdk::trace::Span;
-
-    fn build_with_context(&self, builder: SpanBuilder, context: &Context) -> Self::Span {
-        let mut span = self.0.build_with_context(builder, context);
-        span.set_attribute(KeyValue::new("added", true));
-        span
-    }
 }
 
 #[tokio::test]
