@@ -24,11 +24,9 @@ use prost::Message;
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
-    timeline::EventKind,
     views::spans::{
-        attributes,
         lane::Record,
-        telling::{Attributes, Fact, Telling},
+        telling::{Attributes, Fact, Moment, Telling},
         tree::{Part, Place, Sink},
     },
 };
@@ -245,17 +243,17 @@ impl Attributes for Writer<'_> {
 }
 
 impl Telling for Writer<'_> {
-    fn event(&mut self, at: Instant, kind: EventKind) {
+    fn event(&mut self, moment: Moment) {
         self.told.events += 1;
         let Encoder { span, part, limits, .. } = &mut *self.encoder;
         if self.told.events > limits.max_events_per_span {
             return;
         }
         part.clear();
-        fixed64(part, 1, self.clock.nanos(at));
-        bytes(part, 2, kind.name().as_bytes());
+        fixed64(part, 1, self.clock.nanos(moment.at));
+        bytes(part, 2, moment.name().as_bytes());
         let mut event = Event { part, told: 0, most: limits.max_attributes_per_event };
-        attributes::event(kind, &mut event);
+        moment.tell(&mut event);
         let dropped = event.told.saturating_sub(event.most);
         if dropped > 0 {
             key(part, 4, VARINT);

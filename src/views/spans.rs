@@ -16,7 +16,7 @@
 //!
 //! A tracer that records nothing is found out by its first span; from then on a request costs one look at the context.
 
-pub(crate) mod attributes;
+mod attributes;
 mod detail;
 #[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "only `otlp` has a lane"))]
 pub(crate) mod lane;

@@ -83,7 +83,7 @@ pub(super) fn captured(timeline: &Timeline, span: &mut impl Attributes) {
 }
 
 /// The attributes of an event.
-pub(crate) fn event(kind: EventKind, all: &mut impl Attributes) {
+pub(super) fn event(kind: EventKind, all: &mut impl Attributes) {
     match kind {
         EventKind::WroteHeaders | EventKind::FirstByte | EventKind::Wait100Continue | EventKind::Got100Continue => {}
         EventKind::Informational(status) => {

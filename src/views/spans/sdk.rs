@@ -16,8 +16,8 @@ use opentelemetry::{
 };
 
 use super::{
-    Making, SpanDetail, attributes,
-    telling::{Attributes, Fact, Telling},
+    Making, SpanDetail,
+    telling::{Attributes, Fact, Moment, Telling},
     trace_ref,
     tree::{self, Part, Place, Sink},
 };
@@ -25,7 +25,7 @@ use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
     phase::Phase,
-    timeline::{DialOutcome, DialRecord, EventKind, PendingDial, Report, RequestInfo, Timeline},
+    timeline::{DialOutcome, DialRecord, PendingDial, Report, RequestInfo, Timeline},
 };
 
 /// One attempt's spans.
@@ -209,11 +209,11 @@ impl Attributes for Draft {
 }
 
 impl Telling for Draft {
-    fn event(&mut self, at: Instant, kind: EventKind) {
+    fn event(&mut self, moment: Moment) {
         let mut attributes = Vec::new();
-        attributes::event(kind, &mut attributes);
+        moment.tell(&mut attributes);
         self.events.reserve_exact(1);
-        self.events.push(Event::new(kind.name(), self.anchor.system(at), attributes, 0));
+        self.events.push(Event::new(moment.name(), self.anchor.system(moment.at), attributes, 0));
     }
 
     fn link(&mut self, _: TraceRef) {}
@@ -240,10 +240,10 @@ impl<S: Span> Attributes for Open<S> {
 }
 
 impl<S: Span> Telling for Open<S> {
-    fn event(&mut self, at: Instant, kind: EventKind) {
+    fn event(&mut self, moment: Moment) {
         let mut attributes = Vec::new();
-        attributes::event(kind, &mut attributes);
-        self.span.add_event_with_timestamp(kind.name(), self.anchor.system(at), attributes);
+        moment.tell(&mut attributes);
+        self.span.add_event_with_timestamp(moment.name(), self.anchor.system(moment.at), attributes);
     }
 
     fn link(&mut self, to: TraceRef) {

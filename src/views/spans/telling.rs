@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use opentelemetry::{KeyValue, StringValue, Value, trace::Status};
 
+use super::attributes;
 use crate::{connection::TraceRef, timeline::EventKind};
 
 /// A value, borrowed from where it is kept.
@@ -60,10 +61,26 @@ impl Attributes for Vec<KeyValue> {
     }
 }
 
+/// An event of a span.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) at: Instant,
+    pub(super) kind: EventKind,
+}
+
+impl Moment {
+    pub(crate) fn name(self) -> &'static str {
+        self.kind.name()
+    }
+
+    pub(crate) fn tell(self, all: &mut impl Attributes) {
+        attributes::event(self.kind, all);
+    }
+}
+
 /// Takes all that is told of one span, but for its name and its times.
 pub(crate) trait Telling: Attributes {
-    /// With the attributes that `attributes::event` has for it.
-    fn event(&mut self, at: Instant, kind: EventKind);
+    fn event(&mut self, moment: Moment);
 
     fn link(&mut self, to: TraceRef);
 

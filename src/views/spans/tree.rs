@@ -11,7 +11,7 @@ use opentelemetry::trace::Status;
 use super::{
     attributes,
     detail::{self, Shown},
-    telling::{Fact, Telling},
+    telling::{Fact, Moment, Telling},
 };
 use crate::{
     clock::TimeAnchor,
@@ -68,7 +68,7 @@ impl Part<'_> {
             What::Phase(timeline, phase) => {
                 attributes::phase(timeline, phase, told);
                 if let (Phase::RequestWrite, Some(at)) = (phase.phase, timeline.wrote_headers) {
-                    told.event(at, EventKind::WroteHeaders);
+                    told.event(Moment { at, kind: EventKind::WroteHeaders });
                 }
                 fail(told, phase.error, None);
             }
@@ -99,7 +99,7 @@ fn client(timeline: &Timeline, shown: Shown, told: &mut impl Telling) {
         told.link(setup);
     }
     for event in timeline.events.iter().filter(|event| event.kind != EventKind::WroteHeaders) {
-        told.event(event.at, event.kind);
+        told.event(Moment { at: event.at, kind: event.kind });
     }
     fail(told, timeline.error.as_ref(), timeline.status);
 }
