@@ -129,13 +129,16 @@ pub(super) struct Way {
 #[derive(Default)]
 struct Queue {
     records: VecDeque<Record>,
-    /// Records so far: taken in, done with, and done with when an export failed last.
+    /// Records so far: taken, and done with.
     taken: u64,
     done: u64,
-    failed: u64,
-    /// The end has begun; nobody empties the queue any more.
+    /// Exports that failed.
+    failures: u64,
+    /// The end has begun: nothing is taken any more.
     closed: bool,
+    /// The end was reached: nothing is left.
     idle: bool,
+    /// Something found no place since the last export.
     overflows: bool,
 }
 
@@ -209,42 +212,49 @@ impl Way {
     /// Exports what is in the queue, some records at a time, since others are waiting for their places.
     async fn empty(&self, encoder: &mut Encoder) {
         let mut some = Vec::with_capacity(SOME);
-        let mut waiting = 0;
+        // Counted from here on: the spans that were written and sent, and of each record that is not done with the last one.
+        let (mut written, mut sent, mut lasts) = (0, 0, VecDeque::new());
         loop {
             {
                 let mut queue = self.queue();
                 let count = queue.records.len().min(SOME);
                 some.extend(queue.records.drain(..count));
             }
-            let last = some.is_empty();
-            waiting += some.len() as u64;
-            let before = encoder.spans();
-            some.drain(..).for_each(|record| encoder.write(&record));
-            self.exporter.delivery.handed((encoder.spans() - before) as u64);
-            let mut delivered = true;
-            while encoder.spans() >= self.batch || last && encoder.spans() > 0 {
+            let nothing_waits = some.is_empty();
+            for record in some.drain(..) {
+                let before = encoder.spans();
+                encoder.write(&record);
+                let spans = encoder.spans() - before;
+                self.exporter.delivery.handed(spans as u64);
+                written += spans;
+                lasts.push_back(written);
+            }
+            while encoder.spans() >= self.batch || nothing_waits && encoder.spans() > 0 {
                 let spans = encoder.spans().min(self.batch);
-                delivered &= self.exporter.deliver(encoder.message(spans), spans as u64).await.is_ok();
+                let delivered = self.exporter.deliver(encoder.message(spans), spans as u64).await.is_ok();
+                sent += spans;
+                let done = lasts.iter().take_while(|last| **last <= sent).count();
+                lasts.drain(..done);
+                self.progressed(done as u64, delivered);
             }
-            if encoder.spans() == 0 || !delivered {
-                let mut queue = self.queue();
-                queue.done += std::mem::take(&mut waiting);
-                if !delivered {
-                    queue.failed = queue.done;
-                }
-                queue.overflows = false;
-                self.progress.notify_all();
-            }
-            if last {
+            if nothing_waits {
                 return;
             }
         }
     }
 
+    fn progressed(&self, records: u64, delivered: bool) {
+        let mut queue = self.queue();
+        queue.done += records;
+        queue.failures += u64::from(!delivered);
+        queue.overflows = false;
+        self.progress.notify_all();
+    }
+
     /// Waits until all that was taken before this call is exported.
     pub(super) fn flush(&self, timeout: Duration) -> OTelSdkResult {
         let queue = self.queue();
-        let (before, target) = (queue.done, queue.taken);
+        let (before, target) = (queue.failures, queue.taken);
         self.hurry.notify_one();
         let (queue, waited) = self
             .progress
@@ -252,7 +262,7 @@ impl Way {
             .unwrap_or_else(PoisonError::into_inner);
         match () {
             () if waited.timed_out() => Err(OTelSdkError::Timeout(timeout)),
-            () if queue.failed > before => Err(OTelSdkError::InternalFailure("an export failed".to_owned())),
+            () if queue.failures > before => Err(OTelSdkError::InternalFailure("an export failed".to_owned())),
             () => Ok(()),
         }
     }
