@@ -11,8 +11,9 @@ use crate::views::spans::SpanDetail;
 
 /// How much is told of a request.
 impl ClientBuilder {
-    /// Which fields of a request's header are recorded: in [`Timeline::request_headers`], and as
-    /// `http.request.header.<name>` on its CLIENT span, a list of texts. As they are sent, framing fields included; for an
+    /// Which fields of a request's header are recorded: in
+    /// [`Timeline::request_headers`](crate::Timeline::request_headers), and as `http.request.header.<name>` on its CLIENT span,
+    /// a list of texts. As they are sent, framing fields included; for an
     /// attempt that gets no connection, as the application and the propagators set them. Replaces the list of a call before.
     ///
     /// A secret is `REDACTED` even if it is listed: the values of `authorization`, `proxy-authorization`, `cookie`,
@@ -34,7 +35,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Which fields of a response's header are recorded: in [`Timeline::response_headers`] and
+    /// Which fields of a response's header are recorded: in
+    /// [`Timeline::response_headers`](crate::Timeline::response_headers) and
     /// [`ResponseDoneInfo::headers`](crate::hooks::ResponseDoneInfo::headers), and as `http.response.header.<name>` on the
     /// CLIENT span. Not those of interim responses, and no trailers. Secrets are `REDACTED`, as with
     /// [`capture_request_headers`](Self::capture_request_headers). Default: none, as there.

@@ -11,18 +11,23 @@ mod charts;
 #[path = "../../date.rs"]
 mod date;
 mod exit;
+mod generate;
+mod given;
 mod har;
 mod headers;
 mod json;
+mod mark;
 mod output;
 mod plan;
 mod progress;
 // The library redacts the URLs and the header fields of its records by these rules.
 #[path = "../../redact.rs"]
 mod redact;
+mod redirect;
 mod run;
 mod telemetry;
 mod url;
+mod verbose;
 // The charts of the library show the text of others by these rules; so do the lines on stderr.
 #[path = "../../views/waterfall/visible.rs"]
 mod visible;
