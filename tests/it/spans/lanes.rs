@@ -383,6 +383,25 @@ async fn what_finds_no_place_is_dropped_counted_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_still_waits_at_the_deadline_is_counted() {
+    let origin = Origin::plain().serve(hello);
+    let collector = Collector::http();
+    collector.answer(Answer::Hang);
+    let guard = otlp::builder().endpoint(collector.endpoint()).protocol(Protocol::HttpProtobuf).metrics(false);
+    let guard = guard.set_globals(false).timeout(Duration::from_millis(600)).batch_queue(8).init().expect("telemetry");
+    let traced = Traced::new(origin.client_builder().tracer_provider(guard.tracer_provider()));
+    for request in 0..4 {
+        traced.read(origin.url("/")).await.expect("a response");
+        traced.log.settled().await;
+        if request == 0 {
+            collector.exports(1).await;
+        }
+    }
+    let ended = guard.shutdown_async().await;
+    assert_eq!((ended.exported_spans, ended.dropped_spans), (0, 6 + 3 * 4), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_flush_waits_for_what_was_over_before_it_and_after_the_end_there_is_nothing() {
     let origin = Origin::plain().serve(hello);
     let collector = Collector::http();
