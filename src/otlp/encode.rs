@@ -411,3 +411,29 @@ fn fixed32(to: &mut Vec<u8>, field: u8, value: u32) {
     key(to, field, FIXED32);
     to.extend_from_slice(&value.to_le_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn the_clock_tells_what_the_anchor_tells_before_it_too() {
+        let anchor = TimeAnchor::new();
+        let (clock, far) = (Clock::new(anchor), Duration::new(7, 999_999_999));
+        for at in [anchor.instant(), anchor.instant() + far, anchor.instant() - far] {
+            assert_eq!(clock.nanos(at), anchor.unix_nanos(at));
+        }
+    }
+
+    #[test]
+    fn a_length_is_told_before_it_is_written() {
+        for value in [0, 1, 0x7f, 0x80, 0x3fff, 0x4000, u64::from(u32::MAX), i64::MAX.cast_unsigned(), u64::MAX] {
+            let mut written = Vec::new();
+            varint(&mut written, value);
+            assert_eq!(varint_length(value), written.len(), "{value}");
+            assert_eq!(prost::encoding::decode_varint(&mut &*written), Ok(value));
+        }
+    }
+}

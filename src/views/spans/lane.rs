@@ -127,13 +127,12 @@ impl Record {
     /// What its CLIENT span was started with.
     pub(crate) fn tell_start(&self, told: &mut impl Attributes) {
         let What::Attempt { timeline, .. } = &self.what else { return };
-        let sampled = |told: &mut dyn FnMut(KeyValue)| self.sampled.iter().cloned().for_each(told);
         if self.asked_without {
-            sampled(&mut |attribute| told.put(attribute));
+            self.sampled.iter().for_each(|attribute| told.put(attribute.clone()));
         }
         attributes::request(&timeline.request, told);
         if !self.asked_without {
-            sampled(&mut |attribute| told.put(attribute));
+            self.sampled.iter().for_each(|attribute| told.put(attribute.clone()));
         }
     }
 }

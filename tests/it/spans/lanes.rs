@@ -5,7 +5,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,13 +45,15 @@ use crate::support::{
 };
 
 /// Looks at spans, so that they have to be the SDK's.
-#[derive(Debug)]
-struct Onlooker;
+#[derive(Debug, Clone, Default)]
+struct Onlooker(Arc<AtomicUsize>);
 
 impl SpanProcessor for Onlooker {
     fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
 
-    fn on_end(&self, _: SpanData) {}
+    fn on_end(&self, _: SpanData) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
 
     fn force_flush(&self) -> OTelSdkResult {
         Ok(())
@@ -62,6 +67,7 @@ impl SpanProcessor for Onlooker {
 /// A client that reports to both.
 struct Both {
     traced: Traced,
+    onlooker: Onlooker,
     sdk: Otlp,
     past: Otlp,
 }
@@ -74,12 +80,13 @@ impl Both {
         detail: SpanDetail,
         settings: impl Fn(otlp::Builder) -> otlp::Builder,
     ) -> Self {
-        let (sdk, provider) = Otlp::with(|builder| settings(builder).span_processor(Onlooker));
+        let onlooker = Onlooker::default();
+        let (sdk, provider) = Otlp::with(|builder| settings(builder).span_processor(onlooker.clone()));
         let (past, other) = Otlp::with(&settings);
         let mut spans = [provider, other].map(|provider| Spans::new(&provider).with_detail(detail));
         spans.rotate_left(first);
         let [live, after] = spans;
-        Self { traced: Traced::new(builder.spans(live).reporter(Arc::new(after))), sdk, past }
+        Self { traced: Traced::new(builder.spans(live).reporter(Arc::new(after))), onlooker, sdk, past }
     }
 
     /// Calls in this context, and reads what comes.
@@ -98,6 +105,7 @@ impl Both {
     /// Fails unless both collectors got the same; so many spans.
     #[track_caller]
     fn same(&self, sdk: &[Span], past: &[Span]) {
+        assert_eq!(self.onlooker.0.load(Ordering::Relaxed), sdk.len(), "they were the SDK's");
         let (sdk, past) = (plain(sdk), plain(past));
         assert_eq!(sdk.keys().collect::<Vec<_>>(), past.keys().collect::<Vec<_>>());
         for (name, span) in &sdk {
@@ -388,9 +396,11 @@ async fn what_still_waits_at_the_deadline_is_counted() {
     let collector = Collector::http();
     collector.answer(Answer::Hang);
     let guard = otlp::builder().endpoint(collector.endpoint()).protocol(Protocol::HttpProtobuf).metrics(false);
-    let guard = guard.set_globals(false).timeout(Duration::from_millis(600)).batch_queue(8).init().expect("telemetry");
+    let guard =
+        guard.set_globals(false).timeout(Duration::from_millis(600)).batch_queue(128).init().expect("telemetry");
     let traced = Traced::new(origin.client_builder().tracer_provider(guard.tracer_provider()));
-    for request in 0..4 {
+    // More than are taken from the queue at once: while that hangs, the deadline comes.
+    for request in 0..81 {
         traced.read(origin.url("/")).await.expect("a response");
         traced.log.settled().await;
         if request == 0 {
@@ -398,7 +408,7 @@ async fn what_still_waits_at_the_deadline_is_counted() {
         }
     }
     let ended = guard.shutdown_async().await;
-    assert_eq!((ended.exported_spans, ended.dropped_spans), (0, 6 + 3 * 4), "{ended}");
+    assert_eq!((ended.exported_spans, ended.dropped_spans), (0, 6 + 80 * 4), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
