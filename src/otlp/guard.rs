@@ -13,12 +13,15 @@ use std::{
 
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_sdk::{error::OTelSdkError, metrics::SdkMeterProvider, trace::SdkTracerProvider};
-use tokio::sync::oneshot;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    sync::oneshot,
+};
 use tracing::Subscriber;
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 use super::{delivery::Delivery, env::Settings, pipeline::Pipeline, problem::Failure};
-use crate::clock;
+use crate::{clock, timeline};
 
 /// Keeps telemetry going. Its [`shutdown`](Self::shutdown), or its drop, flushes and ends it.
 #[must_use = "telemetry ends when the guard is dropped"]
@@ -165,6 +168,11 @@ impl Guard {
     /// Blocks at most as long as `OTEL_EXPORTER_OTLP_TIMEOUT` says (10 s), and 2 s if the collector refuses its
     /// connections. A second call returns what the first one did. From async code, use
     /// [`shutdown_async`](Self::shutdown_async).
+    ///
+    /// A request is over when its response has been read or dropped and its connection is back in the pool; for those on
+    /// their way back this waits, 100 ms at most. What still runs is lost: end it first, with
+    /// [`Client::shutdown`](crate::Client::shutdown). So does a program with a single-threaded runtime, where nothing comes
+    /// back while this blocks.
     pub fn shutdown(&self) -> Shutdown {
         self.0.shutdown()
     }
@@ -213,6 +221,7 @@ impl Inner {
     /// Ends both signals, each on a thread of its own.
     fn flush(&self) -> Shutdown {
         let deadline = clock::now() + self.deadline;
+        await_returns(deadline);
         let deliveries = &self.pipeline.deliveries;
         deliveries.iter().for_each(|delivery| delivery.close());
         let (tracers, meters) = (self.pipeline.tracer_provider.clone(), self.pipeline.meter_provider.clone());
@@ -246,6 +255,19 @@ impl Inner {
         spans.map(|delivery| count(delivery)).sum()
     }
 }
+
+/// The last response has been read, and its connection is on its way back to the pool: the request's spans and metrics are
+/// there a moment later. Not on a runtime's only thread, where nothing comes back while it waits here.
+fn await_returns(deadline: Instant) {
+    let alone = Handle::try_current().is_ok_and(|runtime| runtime.runtime_flavor() == RuntimeFlavor::CurrentThread);
+    let until = deadline.min(clock::now() + RETURN);
+    while !alone && timeline::are_returning() && clock::now() < until {
+        thread::sleep(RETURN / 500);
+    }
+}
+
+/// The most that the end waits for connections to come back. A body that was dropped may take 50 ms to be read up.
+const RETURN: Duration = Duration::from_millis(100);
 
 /// Ends one signal on a thread of its own. Says `true` when it is done in time; it may be left behind.
 fn ending(

@@ -16,6 +16,8 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode, Version, request::Parts};
 
+#[cfg(feature = "otlp")]
+pub(crate) use self::recorder::are_returning;
 pub(crate) use self::recorder::{DialRecorder, Recorder};
 pub use self::{recorder::TimelineHandle, segments::PhaseSpan};
 use crate::{

@@ -5,12 +5,25 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use super::*;
 use crate::hooks::*;
+
+/// Attempts of this process whose response is done and whose connection is on its way back.
+static RETURNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether an attempt is about to be over: its response is done, and another thread is giving its connection back. Who ends
+/// telemetry waits for it, or the last request of a program would be missing now and then.
+#[cfg(feature = "otlp")]
+pub(crate) fn are_returning() -> bool {
+    RETURNING.load(Ordering::Acquire) > 0
+}
 
 /// The internal trace of one attempt.
 pub(crate) struct Recorder {
@@ -97,9 +110,13 @@ impl Recorder {
         if let (true, Some(at)) = (self.keep_hooks, at) {
             timeline.called(hook, at);
         }
+        let was_done = state.response_done;
         let (response_done, returned) = (&mut state.response_done, &mut state.returned);
         fold(Live { timeline, response_done, returned });
         if !state.is_over() {
+            if state.response_done && !was_done {
+                RETURNING.fetch_add(1, Ordering::Relaxed);
+            }
             return;
         }
         if let Some(timeline) = Arc::get_mut(&mut state.timeline) {
@@ -109,6 +126,9 @@ impl Recorder {
         drop(guard);
         for report in self.reports.iter() {
             report.finished(&timeline);
+        }
+        if was_done {
+            RETURNING.fetch_sub(1, Ordering::Release);
         }
     }
 }

@@ -28,6 +28,10 @@ use crate::support::{
     PATIENCE,
     collector::{Answer, Collector},
     origin::{Origin, Refusing},
+    script::{
+        Step::{AwaitClose, ReadHead},
+        write,
+    },
 };
 
 mod application;
@@ -108,6 +112,20 @@ async fn spans_and_metrics_of_a_request_arrive_by_either_protocol() {
         assert_eq!(scope.schema_url, "https://opentelemetry.io/schemas/1.42.0");
         assert_eq!(scope.scope.as_ref().map(|scope| scope.name.as_str()), Some("httptrace"));
     }
+}
+
+// mutant: `await_returns` left out of the guard's `flush`
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_connection_is_on_its_way_back_is_waited_for() {
+    let collector = Collector::http();
+    let guard = builder(collector.endpoint(), Protocol::HttpProtobuf).init().expect("telemetry");
+    // The rest of a dropped body is waited for before the connection is given up.
+    let origin =
+        Origin::plain().script([ReadHead, write("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n12"), AwaitClose]);
+    let client = Client::builder().tracer_provider(guard.tracer_provider()).build().expect("a client");
+    drop(client.get(origin.url("/")).await.expect("a head"));
+    let ended = guard.shutdown_async().await;
+    assert_eq!((ended.exported_spans, ended.dropped_spans), (6, 0), "{ended}");
 }
 
 #[test]
