@@ -571,7 +571,7 @@ impl Report for Callback {
         Some(Arc::new(self.clone()))
     }
 
-    fn finished(&self, timeline: &Timeline) {
+    fn finished(&self, timeline: &Arc<Timeline>) {
         (self.0)(timeline);
     }
 }

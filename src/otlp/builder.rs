@@ -1,12 +1,14 @@
 //! What code says about telemetry. All that the environment can say can be said here, and wins; but for the names of the
 //! service and of the resource, which are the operator's.
 
-use std::{fmt, time::Duration};
+use std::{any::Any, fmt, time::Duration};
 
-use opentelemetry::KeyValue;
+use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::{
+    Resource,
+    error::OTelSdkResult,
     metrics::Temporality,
-    trace::{Sampler, SpanLimits},
+    trace::{Sampler, ShouldSample, Span, SpanData, SpanLimits, SpanProcessor},
 };
 
 use super::{Guard, InitError, env::Settings, pipeline::Pipeline};
@@ -82,7 +84,9 @@ pub struct Builder {
     pub(super) traces_exporters: Option<Vec<Exporter>>,
     pub(super) metrics: bool,
     pub(super) metrics_exporters: Option<Vec<Exporter>>,
-    pub(super) sampler: Option<Sampler>,
+    /// And whether it may be one that looks at attributes.
+    pub(super) sampler: Option<(Box<dyn ShouldSample>, bool)>,
+    pub(super) processors: Vec<Processor>,
     pub(super) span_limits: Option<SpanLimits>,
     pub(super) batch_delay: Option<Duration>,
     pub(super) batch_timeout: Option<Duration>,
@@ -189,9 +193,21 @@ impl Builder {
         self
     }
 
-    /// Which traces are recorded. All by default, but where the caller's context says no.
-    pub fn sampler(mut self, sampler: Sampler) -> Self {
-        self.sampler = Some(sampler);
+    /// Which traces are recorded: a [`Sampler`], or one of your own. All by default, but where the caller's context says no.
+    ///
+    /// It is asked once per attempt of a request, for the CLIENT span, whose children follow it; unless there is a
+    /// [`span_processor`](Self::span_processor), with which it is asked for each span.
+    pub fn sampler(mut self, sampler: impl ShouldSample + 'static) -> Self {
+        let of_the_sdk = (&sampler as &dyn Any).downcast_ref::<Sampler>();
+        let reads_attributes = of_the_sdk.is_none_or(|sampler| matches!(sampler, Sampler::ParentBased(_)));
+        self.sampler = Some((Box::new(sampler), reads_attributes));
+        self
+    }
+
+    /// Somebody else who is told of every span, those of requests included, and before they are exported. None by default:
+    /// then requests become OTLP without becoming spans of the SDK first, which costs a fraction.
+    pub fn span_processor(mut self, processor: impl SpanProcessor + 'static) -> Self {
+        self.processors.push(Processor(Box::new(processor)));
         self
     }
 
@@ -236,8 +252,9 @@ impl Builder {
         self
     }
 
-    /// Spans that may wait for their export; further ones are dropped, and counted. 2048 by default, as the specification
-    /// has it, 2^20 at most: their places are allocated at once. Raise it where some 400 requests may end at once.
+    /// Spans that may wait for their export; further ones are dropped, and counted. A request waits in one place with all of
+    /// its spans, unless there is a [`span_processor`](Self::span_processor). 2048 by default, as the specification has it,
+    /// 2^20 at most: the SDK allocates its places at once. Raise it where more requests may end within moments.
     pub fn batch_queue(mut self, spans: usize) -> Self {
         self.batch_queue = Some(spans.clamp(1, 1 << 20));
         self
@@ -278,15 +295,41 @@ impl Builder {
     /// is no error here.
     pub fn init(self) -> Result<Guard, InitError> {
         let set_globals = self.set_globals;
-        let settings = Settings::read(self, &|name| std::env::var(name).ok())?;
+        let mut settings = Settings::read(self, &|name| std::env::var(name).ok())?;
         for warning in &settings.warnings {
             tracing::warn!("{warning}");
         }
-        let pipeline = Pipeline::build(&settings)?;
+        let pipeline = Pipeline::build(&mut settings)?;
         if set_globals {
             pipeline.set_globals(&settings);
         }
         Ok(Guard::new(pipeline, settings))
+    }
+}
+
+/// A span processor of the application.
+#[derive(Debug)]
+pub(super) struct Processor(Box<dyn SpanProcessor>);
+
+impl SpanProcessor for Processor {
+    fn on_start(&self, span: &mut Span, context: &Context) {
+        self.0.on_start(span, context);
+    }
+
+    fn on_end(&self, span: SpanData) {
+        self.0.on_end(span);
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.0.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.0.shutdown_with_timeout(timeout)
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        self.0.set_resource(resource);
     }
 }
 

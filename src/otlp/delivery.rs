@@ -17,13 +17,13 @@ use opentelemetry::Context;
 use opentelemetry_sdk::{
     Resource,
     error::{OTelSdkError, OTelSdkResult},
-    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
-    trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor},
+    trace::{BatchSpanProcessor, Span, SpanData, SpanProcessor},
 };
 use tokio::sync::Notify;
 
 use super::{
     Protocol,
+    lane::Way,
     problem::{Complaints, Failure, Problem},
 };
 use crate::{clock, redact};
@@ -42,8 +42,6 @@ pub(super) struct Delivery {
     handed: AtomicU64,
     delivered: AtomicU64,
     failed: AtomicU64,
-    /// Items of the current export that the collector refused.
-    rejected: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
     closed: Notify,
@@ -74,7 +72,6 @@ impl Delivery {
             handed: AtomicU64::new(0),
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            rejected: AtomicU64::new(0),
             state: Mutex::default(),
             changed: Condvar::new(),
             closed: Notify::new(),
@@ -87,6 +84,21 @@ impl Delivery {
 
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Relaxed)
+    }
+
+    /// So many were ended, and are to be exported.
+    pub(super) fn handed(&self, items: u64) {
+        self.handed.fetch_add(items, Relaxed);
+    }
+
+    /// So many found no place in the queue. `first`: since it had some.
+    pub(super) fn overflowed(&self, items: u64, places: usize, first: bool) {
+        self.handed(items);
+        self.failed.fetch_add(items, Relaxed);
+        if first {
+            let failure = Failure::new(Problem::QueueFull, format!("{places} records wait already"));
+            self.complaints.raise(self.signal, &self.endpoint, self.protocol, &failure);
+        }
     }
 
     /// What an export lost.
@@ -129,13 +141,13 @@ impl Delivery {
         self.complaints.raise(self.signal, &self.endpoint, self.protocol, failure);
     }
 
-    /// Of the current export the collector refused so many; it says why.
-    pub(super) fn rejected(&self, items: i64, why: &str) {
+    /// Of an export the collector refused so many; it says why. Returns how many.
+    pub(super) fn rejected(&self, items: i64, why: &str) -> u64 {
         let items = u64::try_from(items).unwrap_or(0);
         if items > 0 || !why.is_empty() {
-            self.rejected.store(items, Relaxed);
             self.complain(&Failure::new(Problem::Rejected, format!("{items} items refused ({why})")));
         }
+        items
     }
 
     /// Waits until no export is under way. `false` at the deadline.
@@ -149,8 +161,12 @@ impl Delivery {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One export, unless the collector was given up.
-    async fn attempt(&self, items: u64, export: impl Future<Output = OTelSdkResult>) -> OTelSdkResult {
+    /// One export, unless the collector was given up. It says how many of the items were refused.
+    pub(super) async fn attempt(
+        &self,
+        items: u64,
+        export: impl Future<Output = Result<u64, OTelSdkError>>,
+    ) -> OTelSdkResult {
         let given_up = {
             let mut state = self.state();
             let waited = state.closing.map(|since| clock::now().saturating_duration_since(since));
@@ -164,13 +180,13 @@ impl Delivery {
             false => export.await,
         };
         self.ended(items, &result);
-        result
+        result.map(|_| ())
     }
 
-    fn ended(&self, items: u64, result: &OTelSdkResult) {
+    fn ended(&self, items: u64, result: &Result<u64, OTelSdkError>) {
         match result {
-            Ok(()) => {
-                let rejected = self.rejected.swap(0, Relaxed).min(items);
+            Ok(rejected) => {
+                let rejected = items.min(*rejected);
                 self.delivered.fetch_add(items - rejected, Relaxed);
                 self.failed.fetch_add(rejected, Relaxed);
                 if rejected == 0 {
@@ -197,55 +213,13 @@ impl fmt::Debug for Delivery {
     }
 }
 
-/// An exporter whose exports are counted.
-#[derive(Debug)]
-pub(super) struct Counted<E> {
-    pub(super) exporter: E,
-    pub(super) delivery: Arc<Delivery>,
-}
-
-impl<E: SpanExporter> SpanExporter for Counted<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let spans = batch.len() as u64;
-        self.delivery.attempt(spans, self.exporter.export(batch)).await
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
-    }
-}
-
-impl<E: PushMetricExporter> PushMetricExporter for Counted<E> {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        self.delivery.attempt(1, self.exporter.export(metrics)).await
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn temporality(&self) -> Temporality {
-        self.exporter.temporality()
-    }
-}
-
-/// The batch processor, which takes sampled spans only (it would export others too) and is handed counted ones.
+/// The batch processor, which takes sampled spans only (it would export others too) and is handed counted ones; and the lane
+/// beside it, which is flushed and ended with it.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) batch: BatchSpanProcessor,
     pub(super) delivery: Arc<Delivery>,
+    pub(super) way: Option<Arc<Way>>,
 }
 
 impl SpanProcessor for Handed {
@@ -255,20 +229,31 @@ impl SpanProcessor for Handed {
 
     fn on_end(&self, span: SpanData) {
         if span.span_context.is_sampled() {
-            self.delivery.handed.fetch_add(1, Relaxed);
+            self.delivery.handed(1);
             self.batch.on_end(span);
         }
     }
 
     fn force_flush(&self) -> OTelSdkResult {
-        self.batch.force_flush()
+        let batch = self.batch.force_flush();
+        let way = self.way.as_ref().map_or(Ok(()), |way| way.flush(FLUSH));
+        batch.and(way)
     }
 
     fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.batch.shutdown_with_timeout(timeout)
+        let deadline = clock::now() + timeout;
+        if let Some(way) = &self.way {
+            way.close();
+        }
+        let batch = self.batch.shutdown_with_timeout(timeout);
+        let way = self.way.as_ref().map_or(Ok(()), |way| way.closed(deadline));
+        batch.and(way)
     }
 
     fn set_resource(&mut self, resource: &Resource) {
         self.batch.set_resource(resource);
     }
 }
+
+/// The most that a flush waits for a lane: as long as the SDK's processor does.
+const FLUSH: Duration = Duration::from_secs(5);

@@ -15,12 +15,12 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry_sdk::{
     metrics::Temporality,
-    trace::{Sampler, SpanLimits},
+    trace::{ShouldSample, SpanLimits},
 };
 
 pub(super) use self::target::{Collector, Target};
 use self::values::Env;
-use super::{Builder, Exporter, InitError, Propagator};
+use super::{Builder, Exporter, InitError, Processor, Propagator};
 
 /// Reads one variable.
 pub(super) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
@@ -32,7 +32,9 @@ pub(super) struct Settings {
     pub(super) console: Console,
     /// Sorted so that the later of two attributes with one key wins.
     pub(super) resource: Vec<KeyValue>,
-    pub(super) sampler: Sampler,
+    /// And whether it may be one that looks at attributes.
+    pub(super) sampler: (Box<dyn ShouldSample>, bool),
+    pub(super) processors: Vec<Processor>,
     pub(super) limits: SpanLimits,
     pub(super) batch: Batch,
     pub(super) metric_interval: Duration,
@@ -73,8 +75,11 @@ impl Settings {
         };
         let this = Self {
             console,
+            processors: if code.traces && !disabled { code.processors } else { Vec::new() },
             resource: env.resource(code.service_name, code.resource),
-            sampler: code.sampler.unwrap_or_else(|| env.sampler("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")),
+            sampler: code
+                .sampler
+                .unwrap_or_else(|| (Box::new(env.sampler("OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG")), false)),
             limits: code.span_limits.unwrap_or_else(|| env.limits()),
             batch: env.batch(code.batch_delay, code.batch_queue, code.batch_size),
             metric_interval: code

@@ -23,23 +23,41 @@ use prost::Message;
 
 use super::{delivery::Delivery, problem::Failure, transport::Transport};
 
-/// Exports spans.
+/// The way of spans to one collector, whoever made them.
 #[derive(Debug)]
 pub(super) struct OtlpSpans {
     pub(super) transport: Transport,
     pub(super) delivery: Arc<Delivery>,
+}
+
+impl OtlpSpans {
+    /// Sends an encoded `ExportTraceServiceRequest` of so many spans, and counts what becomes of it.
+    pub(super) async fn deliver(&self, message: Vec<u8>, spans: u64) -> OTelSdkResult {
+        let send = async {
+            let answer = self.transport.send(message).await.map_err(failed)?;
+            Ok(match decoded(answer) {
+                Ok(ExportTraceServiceResponse { partial_success: Some(partial) }) => {
+                    self.delivery.rejected(partial.rejected_spans, &partial.error_message)
+                }
+                _ => 0,
+            })
+        };
+        self.delivery.attempt(spans, send).await
+    }
+}
+
+/// Exports the SDK's spans.
+#[derive(Debug)]
+pub(super) struct SdkSpans {
+    pub(super) spans: Arc<OtlpSpans>,
     pub(super) resource: ResourceAttributesWithSchema,
 }
 
-impl SpanExporter for OtlpSpans {
+impl SpanExporter for SdkSpans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let spans = batch.len() as u64;
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
-        let message = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
-        let answer = self.transport.send(message).await.map_err(failed)?;
-        if let Ok(ExportTraceServiceResponse { partial_success: Some(partial) }) = decoded(answer) {
-            self.delivery.rejected(partial.rejected_spans, &partial.error_message);
-        }
-        Ok(())
+        self.spans.deliver(ExportTraceServiceRequest { resource_spans }.encode_to_vec(), spans).await
     }
 
     fn set_resource(&mut self, resource: &Resource) {
@@ -58,11 +76,16 @@ pub(super) struct OtlpMetrics {
 impl PushMetricExporter for OtlpMetrics {
     async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
         let message = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
-        let answer = self.transport.send(message).await.map_err(failed)?;
-        if let Ok(ExportMetricsServiceResponse { partial_success: Some(partial) }) = decoded(answer) {
-            self.delivery.rejected(partial.rejected_data_points, &partial.error_message);
-        }
-        Ok(())
+        let send = async {
+            let answer = self.transport.send(message).await.map_err(failed)?;
+            Ok(match decoded(answer) {
+                Ok(ExportMetricsServiceResponse { partial_success: Some(partial) }) => {
+                    self.delivery.rejected(partial.rejected_data_points, &partial.error_message)
+                }
+                _ => 0,
+            })
+        };
+        self.delivery.attempt(1, send).await
     }
 
     fn force_flush(&self) -> OTelSdkResult {

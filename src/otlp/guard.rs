@@ -108,7 +108,8 @@ impl Guard {
         &self.0.warnings
     }
 
-    /// Spans lost so far: those whose export failed, and, after the end, all that no collector took.
+    /// Spans lost so far: those whose export failed, a request's that found no place in the queue, and, after the end, all
+    /// that no collector took.
     #[must_use]
     pub fn dropped_spans(&self) -> u64 {
         match &*self.0.end() {
@@ -237,6 +238,8 @@ impl Inner {
             let late = deliveries.iter().filter(|delivery| !delivery.settled(deadline));
             late.for_each(|delivery| delivery.complain(&Failure::silence(self.deadline)));
         }
+        // What still waits for its turn has none any more.
+        self.pipeline.ways.iter().for_each(|way| way.abandon());
         let metrics = deliveries.iter().filter(|delivery| delivery.signal() == "metrics");
         Shutdown {
             exported_spans: self.of_spans(Delivery::delivered),

@@ -14,8 +14,9 @@
 //!
 //! [`init`] reads the environment, [`builder()`] takes what code wants to say. Both return a [`Guard`], which flushes when
 //! it is told to or dropped. Its [`layer`](Guard::layer) exports the application's own `tracing` spans, among which those
-//! of requests nest. Exporting runs on threads of its own, never on the application's runtime, and never traces
-//! itself. A malformed value is warned of and its default used: telemetry must not keep a program from starting.
+//! of requests nest. A request's spans are made of its record on the exporting thread, without the SDK, which costs a
+//! fraction; [`Builder::span_processor`] brings the SDK's back. Exporting runs on threads of its own, never on the
+//! application's runtime, and never traces itself. A malformed value is warned of and its default used: telemetry must not keep a program from starting.
 //!
 //! # The environment
 //!
@@ -47,7 +48,7 @@
 //! | `OTEL_METRIC_EXPORT_TIMEOUT` | the most that one of them may take | 30000 |
 //! | `OTEL_BSP_SCHEDULE_DELAY` | between two exports of spans | 5000 |
 //! | `OTEL_BSP_EXPORT_TIMEOUT` | the most that one of them may take | 30000 |
-//! | `OTEL_BSP_MAX_QUEUE_SIZE` | spans that may wait; further ones are dropped, and counted | 2048 |
+//! | `OTEL_BSP_MAX_QUEUE_SIZE` | spans that may wait; further ones are dropped, and counted; a request takes one place with all of its spans | 2048 |
 //! | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | spans in one export | 512 |
 //! | `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT`, `OTEL_LINK_ATTRIBUTE_COUNT_LIMIT` | attributes of each | `OTEL_ATTRIBUTE_COUNT_LIMIT`, else 128 |
 //! | `OTEL_SPAN_EVENT_COUNT_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT` | events and links of a span | 128 |
@@ -66,16 +67,21 @@
 mod builder;
 mod console;
 mod delivery;
+mod encode;
 mod env;
 mod exporter;
+mod global;
 mod guard;
 mod identity;
+mod lane;
 mod pipeline;
 mod port;
 mod problem;
 mod transport;
 
 use std::fmt;
+
+use self::builder::Processor;
 
 pub use self::{
     builder::{Builder, Compression, Exporter, Propagator, Protocol, builder},

@@ -1,9 +1,9 @@
 //! Builds the providers out of the settings, and owns the thread on which exports are sent.
 //!
 //! ```text
-//! span ended ─ batch processor (thread) ─┐
-//!                                        ├─ Counted ─ OTLP exporter ─ Transport ─ (our runtime's thread) ─ collector
-//! metric reader (thread) ────────────────┘
+//! attempt over ─ Way (our runtime's thread) ─┐
+//! span ended ─ batch processor (thread) ─────┼─ OTLP exporter ─ Transport ─ (our runtime's thread) ─ collector
+//! metric reader (thread) ────────────────────┘
 //! ```
 
 use std::{sync::Arc, thread};
@@ -24,9 +24,11 @@ use tokio::{runtime::Handle, sync::oneshot};
 use super::{
     InitError, Propagator,
     console::{ConsoleMetrics, ConsoleSpans},
-    delivery::{Counted, Delivery, Handed},
+    delivery::{Delivery, Handed},
     env::{Batch, Settings, Target},
-    exporter::{OtlpMetrics, OtlpSpans},
+    exporter::{OtlpMetrics, OtlpSpans, SdkSpans},
+    global::Global,
+    lane::{Asked, Lane, Way},
     problem::Complaints,
     transport::Transport,
 };
@@ -37,6 +39,8 @@ pub(super) struct Pipeline {
     pub(super) tracer_provider: SdkTracerProvider,
     pub(super) meter_provider: SdkMeterProvider,
     pub(super) deliveries: Vec<Arc<Delivery>>,
+    /// Those of attempts past the SDK, one to each collector.
+    pub(super) ways: Vec<Arc<Way>>,
     pub(super) complaints: Arc<Complaints>,
     /// Whether spans, and whether metrics, are exported anywhere.
     pub(super) spans: bool,
@@ -67,7 +71,7 @@ impl Runtime {
 }
 
 impl Pipeline {
-    pub(super) fn build(settings: &Settings) -> Result<Self, InitError> {
+    pub(super) fn build(settings: &mut Settings) -> Result<Self, InitError> {
         let runtime = match settings.collectors.is_empty() {
             true => None,
             false => Some(Runtime::spawn().map_err(|error| InitError::new("its thread", error))?),
@@ -80,6 +84,7 @@ impl Pipeline {
             tracer_provider: SdkTracerProvider::default(),
             meter_provider: SdkMeterProvider::default(),
             deliveries: Vec::new(),
+            ways: Vec::new(),
             complaints: Arc::default(),
             spans: false,
             metrics: false,
@@ -97,22 +102,35 @@ impl Pipeline {
         Ok(this)
     }
 
-    fn tracers(&mut self, settings: &Settings, resource: Resource) -> Result<SdkTracerProvider, InitError> {
-        let mut tracers = SdkTracerProvider::builder()
-            .with_resource(resource)
-            .with_sampler(settings.sampler.clone())
-            .with_span_limits(settings.limits);
+    fn tracers(&mut self, settings: &mut Settings, resource: Resource) -> Result<SdkTracerProvider, InitError> {
+        let mut tracers =
+            SdkTracerProvider::builder().with_resource(resource.clone()).with_span_limits(settings.limits);
+        // Whoever else looks at spans wants the SDK's.
+        let past_the_sdk = !settings.console.traces && settings.processors.is_empty();
+        for processor in settings.processors.drain(..) {
+            self.spans = true;
+            tracers = tracers.with_span_processor(processor);
+        }
         for target in settings.collectors.iter().filter_map(|collector| collector.traces.as_ref()) {
             let (transport, delivery) = self.way("spans", target)?;
-            let exporter = OtlpSpans { transport, delivery: Arc::clone(&delivery), resource: Default::default() };
-            let exporter = Counted { exporter, delivery: Arc::clone(&delivery) };
-            tracers = tracers.with_span_processor(Handed { batch: batched(exporter, &settings.batch), delivery });
+            let spans = Arc::new(OtlpSpans { transport, delivery: Arc::clone(&delivery) });
+            let exporter = SdkSpans { spans: Arc::clone(&spans), resource: Default::default() };
+            let way = past_the_sdk.then(|| {
+                let runtime = &self.runtime.as_ref().expect("there is a collector, so there is a runtime").handle;
+                Way::new(spans, &settings.batch, &resource, settings.limits, runtime)
+            });
+            self.ways.extend(way.clone());
+            tracers = tracers.with_span_processor(Handed { batch: batched(exporter, &settings.batch), delivery, way });
             self.spans = true;
         }
         if settings.console.traces {
             tracers = tracers.with_span_processor(batched(ConsoleSpans, &settings.batch));
             self.spans = true;
         }
+        let tracers = match self.ways.is_empty() {
+            true => tracers.with_sampler(settings.sampler.0.clone()),
+            false => tracers.with_sampler(Asked(Lane::new(settings.sampler.clone(), self.ways.clone()))),
+        };
         Ok(tracers.build())
     }
 
@@ -120,9 +138,7 @@ impl Pipeline {
         let mut meters = SdkMeterProvider::builder().with_resource(resource);
         for target in settings.collectors.iter().filter_map(|collector| collector.metrics.as_ref()) {
             let (transport, delivery) = self.way("metrics", target)?;
-            let counted = Arc::clone(&delivery);
             let exporter = OtlpMetrics { transport, delivery, temporality: settings.temporality };
-            let exporter = Counted { exporter, delivery: counted };
             meters =
                 meters.with_reader(PeriodicReader::builder(exporter).with_interval(settings.metric_interval).build());
             self.metrics = true;
@@ -169,7 +185,7 @@ impl Pipeline {
             global::set_meter_provider(self.meter_provider.clone());
         }
         if self.spans {
-            global::set_tracer_provider(self.tracer_provider.clone());
+            global::set_tracer_provider(Global(self.tracer_provider.clone()));
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) enum Problem {
     Overloaded,
     Rejected,
     Stopped,
+    QueueFull,
 }
 
 /// One failed attempt.
@@ -248,6 +249,11 @@ impl fmt::Display for Fix {
             }
             Problem::Overloaded => write!(f, "the collector is overloaded or not ready"),
             Problem::Rejected => write!(f, "the collector's own log says why"),
+            Problem::QueueFull => write!(
+                f,
+                "requests end faster than their spans are taken: raise OTEL_BSP_MAX_QUEUE_SIZE, or lower \
+                 OTEL_BSP_SCHEDULE_DELAY"
+            ),
             Problem::Stopped => write!(f, "telemetry has been shut down"),
         }
     }

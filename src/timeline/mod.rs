@@ -386,8 +386,8 @@ pub trait Report: Send + Sync {
         None
     }
 
-    /// The attempt is over. Called once.
-    fn finished(&self, timeline: &Timeline);
+    /// The attempt is over, and its record complete: it may be kept. Called once.
+    fn finished(&self, timeline: &Arc<Timeline>);
 }
 
 /// The reports of one attempt. The first two, which are spans and metrics mostly, take no allocation.

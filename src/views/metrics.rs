@@ -277,7 +277,7 @@ impl Report for Attempt {
         instruments.queue.record(waited.as_secs_f64(), &self.server.labels);
     }
 
-    fn finished(&self, timeline: &Timeline) {
+    fn finished(&self, timeline: &Arc<Timeline>) {
         self.end();
         if let (None, Some(wait)) = (&timeline.connection, &timeline.wait) {
             self.not_acquired(wait);

@@ -18,15 +18,18 @@
 
 mod attributes;
 mod detail;
-mod tree;
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "only `otlp` has a lane"))]
+pub(crate) mod lane;
+mod sdk;
+pub(crate) mod telling;
+pub(crate) mod tree;
 
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use http::request::Parts;
@@ -35,22 +38,20 @@ use opentelemetry::{
     baggage::BaggageExt,
     global,
     propagation::TextMapPropagator,
-    trace::{
-        Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
-        Tracer, TracerProvider,
-    },
+    trace::{Span, SpanBuilder, SpanContext, SpanKind, TraceContextExt, Tracer, TracerProvider},
 };
 
 pub use crate::config::{SpanCases, SpanDetail};
 
-use self::{detail::Shown, tree::Tree};
+use self::{
+    lane::{Lane, Question, Start},
+    sdk::{Live, Open},
+};
 use super::{propagation::inject, semconv};
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
-    hooks::ConnOutcome,
-    phase::Phase,
-    timeline::{DialOutcome, DialRecord, PendingDial, Report, Reporter, RequestInfo, Timeline},
+    timeline::{Report, Reporter, RequestInfo},
 };
 
 /// Makes spans of attempts.
@@ -89,6 +90,8 @@ struct Inner<T> {
     /// The tracer was seen to make no spans of its own.
     noop: AtomicBool,
     propagator: Option<Box<dyn TextMapPropagator + Send + Sync>>,
+    /// The way past the SDK, if there is one; unknown before the first span.
+    lane: OnceLock<Option<Arc<dyn Lane>>>,
 }
 
 impl Spans {
@@ -121,7 +124,8 @@ impl Spans {
     }
 
     fn of<T: Tracer<Span: Send + Sync> + Send + Sync + 'static>(tracer: T) -> Self {
-        let making = Arc::new(Inner { tracer: Arc::new(tracer), noop: AtomicBool::new(false), propagator: None });
+        let (tracer, noop, lane) = (Arc::new(tracer), AtomicBool::new(false), OnceLock::new());
+        let making = Arc::new(Inner { tracer, noop, propagator: None, lane });
         Self { making, detail: SpanDetail::default() }
     }
 }
@@ -158,8 +162,8 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
     }
 
     fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making> {
-        let noop = AtomicBool::new(self.is_noop());
-        Arc::new(Self { tracer: Arc::clone(&self.tracer), noop, propagator: Some(propagator) })
+        let (tracer, noop, lane) = (Arc::clone(&self.tracer), AtomicBool::new(self.is_noop()), OnceLock::new());
+        Arc::new(Self { tracer, noop, propagator: Some(propagator), lane })
     }
 
     fn start(
@@ -176,9 +180,26 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
             inject(&mut request.headers, &before, parent, propagator);
             return None;
         }
+        let question = match self.lane.get() {
+            Some(Some(lane)) => return Arc::clone(&self).in_lane(lane, request, info, anchor, parent, detail),
+            Some(None) => None,
+            None => Some(Question::of::<T>()),
+        };
         // A sampler that follows its parent asks for no attributes below an unsampled one.
         let unsampled = before.is_valid() && !before.is_sampled();
-        let mut span = self.client_span(info, anchor, parent, !unsampled);
+        let span = match &question {
+            None => self.client_span(info, anchor, parent, !unsampled),
+            Some(question) => {
+                let asking = parent.with_value(question.clone());
+                let span = self.client_span(info, anchor, &asking, !unsampled);
+                if span.span_context().is_valid()
+                    && let Some(lane) = self.lane.get_or_init(|| question.answered())
+                {
+                    return Arc::clone(&self).in_lane(lane, request, info, anchor, parent, detail);
+                }
+                span
+            }
+        };
         let root = span.span_context().clone();
         if !root.is_valid() || (before.is_valid() && root.span_id() == before.span_id()) {
             self.noop.store(true, Ordering::Relaxed);
@@ -187,140 +208,60 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         }
         inject(&mut request.headers, &root, parent, propagator);
         let live = span.is_recording().then(|| {
+            let mut span = Open { span, anchor };
             if unsampled {
-                span.set_attributes(attributes::request(info));
+                attributes::request(info, &mut span);
             }
-            Live { client: span, setup: None }
+            Live { client: span.span, setup: None }
         });
-        // The span itself is let go: an application may end it by dropping its last handle.
-        let parent = match before.is_valid() {
-            true => parent.with_remote_span_context(before),
-            false => parent.clone(),
-        };
-        let records = live.is_some();
-        Some(Arc::new(Attempt { spans: self, parent, root, anchor, records, detail, live: Mutex::new(live) }))
+        let parent = let_go(parent, &before);
+        let (records, live, tracer) = (live.is_some(), Mutex::new(live), Arc::clone(&self.tracer));
+        Some(Arc::new(sdk::Attempt { spans: self, tracer, parent, root, anchor, records, detail, live }))
     }
 }
 
-impl<T: Tracer> Inner<T> {
+impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Inner<T> {
     fn client_span(&self, info: &RequestInfo, anchor: TimeAnchor, parent: &Context, attributes: bool) -> T::Span {
-        let name = match semconv::request_method(&info.method) {
-            semconv::OTHER => "HTTP",
-            method => method,
-        };
-        let mut builder =
-            SpanBuilder::from_name(name).with_kind(SpanKind::Client).with_start_time(anchor.system(anchor.instant()));
+        let mut builder = SpanBuilder::from_name(attributes::name(info))
+            .with_kind(SpanKind::Client)
+            .with_start_time(anchor.system(anchor.instant()));
         if attributes {
-            builder = builder.with_attributes(attributes::request(info));
+            let mut given = Vec::new();
+            attributes::request(info, &mut given);
+            builder = builder.with_attributes(given);
         }
         self.tracer.build_with_context(builder, parent)
     }
-}
 
-/// One attempt's spans.
-struct Attempt<T: Tracer> {
-    spans: Arc<Inner<T>>,
-    /// The context of the call, for the next attempt.
-    parent: Context,
-    root: SpanContext,
-    anchor: TimeAnchor,
-    records: bool,
-    detail: SpanDetail,
-    live: Mutex<Option<Live<T::Span>>>,
-}
-
-struct Live<S> {
-    client: S,
-    /// A `get-connection` that began a dial. Boxed: most attempts have none, and this moves with the CLIENT span.
-    setup: Option<Box<S>>,
-}
-
-impl<T: Tracer> Attempt<T> {
-    fn live(&self) -> MutexGuard<'_, Option<Live<T::Span>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn tree(&self) -> Tree<'_, T> {
-        Tree {
-            tracer: &self.spans.tracer,
-            anchor: self.anchor,
-            context: self.parent.with_remote_span_context(self.root.clone()),
-        }
-    }
-}
-
-impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T> {
-    fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
-        Arc::clone(&self.spans).start(request, info, anchor, &self.parent, self.detail)
-    }
-
-    fn records(&self) -> bool {
-        self.records
-    }
-
-    fn trace(&self) -> Option<TraceRef> {
-        Some(trace_ref(&self.root))
-    }
-
-    fn setup_started(&self, at: Instant) -> Option<TraceRef> {
-        if !(self.records && self.detail.shows_dials()) {
-            return None;
-        }
-        let span = self.tree().start(Phase::GetConnection.as_str(), at, Vec::new());
-        let trace = trace_ref(span.span_context());
-        let mut live = self.live();
-        let setup = &mut live.as_mut()?.setup;
-        let span = setup.get_or_insert_with(|| Box::new(span));
-        debug_assert_eq!(trace, trace_ref(span.span_context()), "an attempt has one get-connection");
-        Some(trace)
-    }
-
-    fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
-        if !(self.records && self.detail.shows(dial)) {
-            return None;
-        }
-        // By the attempt's clock pair, as all of its trace.
-        let (mut span, end) = self.tree().dial(dial);
-        let trace = Some(trace_ref(span.span_context()));
-        let end = self.anchor.system(end);
-        let finish = Box::new(move |outcome: DialOutcome| {
-            span.set_attribute(opentelemetry::KeyValue::new(semconv::DIAL_OUTCOME, outcome.as_str()));
-            span.end_with_timestamp(end);
-        });
-        Some(PendingDial { trace, finish })
-    }
-
-    fn finished(&self, timeline: &Timeline) {
-        // Out of the lock first: ending a span calls the application's processors.
-        let Some(Live { mut client, setup }) = self.live().take() else { return };
-        let mut last = timeline.response_end.unwrap_or(timeline.start);
-        match self.detail.of(timeline, setup.is_some()) {
-            Shown::Spans => last = self.tree().children(timeline, setup.map(|span| *span)),
-            Shown::Attributes => client.set_attributes(detail::phases(timeline)),
-            Shown::Nothing => {}
-        }
-        attributes::response(timeline, &mut client);
-        attributes::captured(timeline, &mut client);
-        if let Some(link) = link(timeline) {
-            client.add_link(link.span_context, link.attributes);
-        }
-        for event in &timeline.events {
-            if let Some(attributes) = attributes::event(event.kind) {
-                client.add_event_with_timestamp(event.kind.name(), timeline.anchor.system(event.at), attributes);
+    fn in_lane(
+        self: Arc<Self>,
+        lane: &Arc<dyn Lane>,
+        request: &mut Parts,
+        info: &RequestInfo,
+        anchor: TimeAnchor,
+        parent: &Context,
+        detail: SpanDetail,
+    ) -> Option<Arc<dyn Report>> {
+        let start = Start { spans: Arc::clone(&self) as _, lane, info, anchor, parent, detail };
+        let attempt = start.attempt();
+        let propagator = self.propagator.as_deref();
+        match &attempt {
+            Some(attempt) => inject(&mut request.headers, &attempt.root, parent, propagator),
+            None => {
+                self.noop.store(true, Ordering::Relaxed);
+                inject(&mut request.headers, parent.span().span_context(), parent, propagator);
             }
         }
-        tree::fail(&mut client, timeline.error.as_ref(), timeline.status);
-        let end = timeline.end.map_or(last, |end| end.max(last));
-        client.end_with_timestamp(timeline.anchor.system(end));
+        attempt.map(|attempt| Arc::new(attempt) as Arc<dyn Report>)
     }
 }
 
-/// To the set-up of a connection that another request set up; absent where that has no exported span.
-fn link(timeline: &Timeline) -> Option<Link> {
-    let used = timeline.connection.as_ref().filter(|used| used.outcome != ConnOutcome::New)?;
-    let setup = used.info.setup.filter(|setup| setup.sampled)?;
-    let (trace, span) = (TraceId::from(setup.trace_id), SpanId::from(setup.span_id));
-    Some(Link::with_context(SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::NONE)))
+/// A context without its span, but with the identity of it: an application may end a span by dropping its last handle.
+fn let_go(context: &Context, span: &SpanContext) -> Context {
+    match span.is_valid() {
+        true => context.with_remote_span_context(span.clone()),
+        false => context.clone(),
+    }
 }
 
 fn trace_ref(span: &SpanContext) -> TraceRef {
@@ -331,7 +272,7 @@ fn trace_ref(span: &SpanContext) -> TraceRef {
     }
 }
 
-pub(super) fn scope() -> InstrumentationScope {
+pub(crate) fn scope() -> InstrumentationScope {
     InstrumentationScope::builder(semconv::SCOPE)
         .with_version(semconv::VERSION)
         .with_schema_url(semconv::SCHEMA_URL)

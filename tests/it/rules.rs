@@ -518,7 +518,7 @@ impl Report for Dials {
         Some(PendingDial { trace: None, finish: Box::new(move |outcome| _ = told.send_replace(Some(outcome))) })
     }
 
-    fn finished(&self, _: &Timeline) {}
+    fn finished(&self, _: &Arc<Timeline>) {}
 }
 
 #[tokio::test]

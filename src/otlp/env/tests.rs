@@ -2,6 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeSet};
 
+use opentelemetry_sdk::trace::Sampler;
+
 use super::*;
 use crate::otlp::{
     Compression, Protocol, builder,
@@ -114,7 +116,7 @@ fn every_option_of_the_builder_wins_over_its_variable() {
     assert_eq!((metrics.timeout, metrics.patience, settings.shutdown), (seconds(7), seconds(20), seconds(20)));
     assert_eq!((&traces.headers["a"], &traces.headers["b"]), (&"code".parse().unwrap(), &"env".parse().unwrap()));
     assert_eq!(settings.console, Console { traces: true, metrics: false });
-    assert!(matches!(settings.sampler, Sampler::AlwaysOn));
+    assert_eq!(format!("{:?}", settings.sampler.0), "AlwaysOn");
     assert_eq!(settings.limits.max_attributes_per_span, 128);
     assert_eq!(settings.batch, Batch { delay: seconds(2), queue: 40, size: 40 });
     assert_eq!((settings.metric_interval, settings.temporality), (seconds(6), Temporality::LowMemory));

@@ -1,10 +1,9 @@
 //! Which facts of a record are attributes of which span. Absent is absent: nothing is zero because it is unknown.
 
-use std::sync::Arc;
-
 use http::HeaderValue;
-use opentelemetry::{Array, KeyValue, StringValue, Value, trace::Span};
+use opentelemetry::{Array, KeyValue, StringValue, Value};
 
+use super::telling::{Attributes, Fact};
 use crate::{
     connection::TlsInfo,
     date::date_time,
@@ -17,157 +16,176 @@ use crate::{
 /// which is as much as malloc has at hand.
 const CLIENT_ATTRIBUTES: usize = 18;
 
+/// The CLIENT span's name.
+pub(super) fn name(info: &RequestInfo) -> &'static str {
+    match request_method(&info.method) {
+        OTHER => "HTTP",
+        method => method,
+    }
+}
+
 /// What samplers see: the attributes that are known before anything is sent.
-pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
+pub(super) fn request(info: &RequestInfo, all: &mut impl Attributes) {
     let method = request_method(&info.method);
-    let mut all = Vec::with_capacity(CLIENT_ATTRIBUTES);
-    all.push(KeyValue::new(HTTP_REQUEST_METHOD, method));
+    all.room(CLIENT_ATTRIBUTES);
+    all.set(HTTP_REQUEST_METHOD, Fact::Word(method));
     if method == OTHER {
-        all.push(KeyValue::new(HTTP_REQUEST_METHOD_ORIGINAL, info.method.as_str().to_owned()));
+        all.set(HTTP_REQUEST_METHOD_ORIGINAL, Fact::Text(info.method.as_str()));
     }
-    all.push(KeyValue::new(SERVER_ADDRESS, StringValue::from(info.host.clone())));
-    all.push(KeyValue::new(SERVER_PORT, i64::from(info.port)));
-    all.push(KeyValue::new(URL_FULL, StringValue::from(Arc::clone(&info.url))));
+    all.set(SERVER_ADDRESS, Fact::Shared(&info.host));
+    all.set(SERVER_PORT, Fact::Int(info.port.into()));
+    all.set(URL_FULL, Fact::Shared(&info.url));
     if info.resend_count > 0 {
-        all.push(KeyValue::new(HTTP_REQUEST_RESEND_COUNT, i64::from(info.resend_count)));
+        all.set(HTTP_REQUEST_RESEND_COUNT, Fact::Int(info.resend_count.into()));
     }
-    all.extend(info.retry_reason.map(|reason| KeyValue::new(RETRY_REASON, reason.as_str())));
-    all
+    if let Some(reason) = info.retry_reason {
+        all.set(RETRY_REASON, Fact::Word(reason.as_str()));
+    }
 }
 
 /// What the CLIENT span learns later.
-pub(super) fn response(timeline: &Timeline, span: &mut impl Span) {
-    let mut set = |key: &'static str, value: Value| span.set_attribute(KeyValue::new(key, value));
+pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
     if let Some(status) = timeline.status {
-        set(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()).into());
+        span.set(HTTP_RESPONSE_STATUS_CODE, Fact::Int(status.as_u16().into()));
     }
     if let Some(version) = protocol_version(timeline) {
-        set(NETWORK_PROTOCOL_VERSION, version.into());
+        span.set(NETWORK_PROTOCOL_VERSION, Fact::Word(version));
     }
     let Some(used) = &timeline.connection else { return };
     if let (Some(peer), Some(text)) = (used.info.peer, used.info.peer_text()) {
-        set(NETWORK_PEER_ADDRESS, Value::String(Arc::clone(text).into()));
-        set(NETWORK_PEER_PORT, i64::from(peer.port()).into());
+        span.set(NETWORK_PEER_ADDRESS, Fact::Shared(text));
+        span.set(NETWORK_PEER_PORT, Fact::Int(peer.port().into()));
     }
-    set(CONNECTION_ID, int(used.info.id));
-    set(CONNECTION_OUTCOME, used.outcome.as_str().into());
-    set(CONNECTION_REUSED, used.reused().into());
-    set(CONNECTION_WAS_IDLE, used.was_idle().into());
+    span.set(CONNECTION_ID, int(used.info.id));
+    span.set(CONNECTION_OUTCOME, Fact::Word(used.outcome.as_str()));
+    span.set(CONNECTION_REUSED, Fact::Bool(used.reused()));
+    span.set(CONNECTION_WAS_IDLE, Fact::Bool(used.was_idle()));
     if let Some(idle) = used.idle_time {
-        set(CONNECTION_IDLE_TIME, idle.as_secs_f64().into());
+        span.set(CONNECTION_IDLE_TIME, Fact::Float(idle.as_secs_f64()));
     }
-    set(CONNECTION_AGE, used.age.as_secs_f64().into());
-    set(CONNECTION_REQUEST_NUMBER, int(used.request_number));
+    span.set(CONNECTION_AGE, Fact::Float(used.age.as_secs_f64()));
+    span.set(CONNECTION_REQUEST_NUMBER, int(used.request_number));
     if let Some(stream) = timeline.stream_id {
-        set(HTTP2_STREAM_ID, i64::from(stream).into());
+        span.set(HTTP2_STREAM_ID, Fact::Int(stream.into()));
     }
 }
 
 /// The captured fields of the headers, on the CLIENT span.
-pub(super) fn captured(timeline: &Timeline, span: &mut impl Span) {
+pub(super) fn captured(timeline: &Timeline, span: &mut impl Attributes) {
     let both = [(HTTP_REQUEST_HEADER, &timeline.request_headers), (HTTP_RESPONSE_HEADER, &timeline.response_headers)];
     for (prefix, headers) in both.into_iter().filter_map(|(prefix, headers)| Some((prefix, headers.as_ref()?))) {
         for name in headers.keys() {
             let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned().into();
             let values: Vec<StringValue> = headers.get_all(name).iter().map(text).collect();
-            span.set_attribute(KeyValue::new(format!("{prefix}{name}"), Value::Array(Array::String(values))));
+            span.put(KeyValue::new(format!("{prefix}{name}"), Value::Array(Array::String(values))));
         }
     }
 }
 
-/// The attributes of an event of the CLIENT span; `None` for one that belongs elsewhere.
-pub(super) fn event(kind: EventKind) -> Option<Vec<KeyValue>> {
+/// The attributes of an event.
+pub(super) fn event(kind: EventKind, all: &mut impl Attributes) {
     match kind {
-        EventKind::WroteHeaders => None,
-        EventKind::FirstByte | EventKind::Wait100Continue | EventKind::Got100Continue => Some(Vec::new()),
+        EventKind::WroteHeaders | EventKind::FirstByte | EventKind::Wait100Continue | EventKind::Got100Continue => {}
         EventKind::Informational(status) => {
-            Some(vec![KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()))])
+            all.room(1);
+            all.set(HTTP_RESPONSE_STATUS_CODE, Fact::Int(status.as_u16().into()));
         }
         EventKind::IdleReturn(outcome) => {
-            let mut all = vec![KeyValue::new(IDLE_RETURN_OUTCOME, outcome.as_str())];
-            all.extend(outcome.reason().map(|reason| KeyValue::new(IDLE_RETURN_REASON, reason.as_str())));
-            Some(all)
+            let reason = outcome.reason();
+            all.room(1 + usize::from(reason.is_some()));
+            all.set(IDLE_RETURN_OUTCOME, Fact::Word(outcome.as_str()));
+            if let Some(reason) = reason {
+                all.set(IDLE_RETURN_REASON, Fact::Word(reason.as_str()));
+            }
         }
     }
 }
 
-/// The attributes of a child span, with room for `error.type`.
-pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Vec<KeyValue> {
+/// The attributes of a child span.
+pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl Attributes) {
     if let Some(detail) = phase.detail {
-        return setup(detail);
+        return setup(detail, all);
     }
-    let mut all = Vec::new();
     match phase.phase {
         Phase::GetConnection => {
-            let cause = timeline.wait.as_ref().and_then(|wait| wait.cause);
-            all.extend(cause.map(|cause| KeyValue::new(WAIT_CAUSE, cause.as_str())));
+            if let Some(cause) = timeline.wait.as_ref().and_then(|wait| wait.cause) {
+                all.set(WAIT_CAUSE, Fact::Word(cause.as_str()));
+            }
         }
         Phase::RequestWrite => {
-            all.extend(timeline.request_body_bytes.map(|bytes| KeyValue::new(HTTP_REQUEST_BODY_SIZE, int(bytes))));
-            let blocked = timeline.blocked.filter(|blocked| !blocked.is_zero());
-            all.extend(blocked.map(|blocked| KeyValue::new(HTTP2_BLOCKED_TIME, blocked.as_secs_f64())));
+            if let Some(bytes) = timeline.request_body_bytes {
+                all.set(HTTP_REQUEST_BODY_SIZE, int(bytes));
+            }
+            if let Some(blocked) = timeline.blocked.filter(|blocked| !blocked.is_zero()) {
+                all.set(HTTP2_BLOCKED_TIME, Fact::Float(blocked.as_secs_f64()));
+            }
         }
         Phase::ResponseRead => {
-            all.reserve_exact(3);
-            all.push(KeyValue::new(HTTP_RESPONSE_BODY_SIZE, int(timeline.response_body_bytes)));
-            let outcome = timeline.response_outcome;
-            all.extend(outcome.map(|outcome| KeyValue::new(RESPONSE_OUTCOME, outcome.as_str())));
+            all.room(3);
+            all.set(HTTP_RESPONSE_BODY_SIZE, int(timeline.response_body_bytes));
+            if let Some(outcome) = timeline.response_outcome {
+                all.set(RESPONSE_OUTCOME, Fact::Word(outcome.as_str()));
+            }
         }
         Phase::ResponseWait | Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::Request => {}
     }
-    all
 }
 
-/// The attributes of a step of a dial.
-pub(super) fn setup(detail: &SetupDetail) -> Vec<KeyValue> {
-    let mut all = Vec::with_capacity(8);
+/// The attributes of a step of a dial, with room for `error.type`.
+pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
+    all.room(8);
     match detail {
         SetupDetail::Dns { host, addrs, coalesced } => {
-            all.push(KeyValue::new(DNS_QUESTION_NAME, host.clone()));
+            all.set(DNS_QUESTION_NAME, Fact::Text(host));
             if !addrs.is_empty() {
                 let answers: Vec<StringValue> = addrs.iter().map(|addr| addr.to_string().into()).collect();
-                all.push(KeyValue::new(DNS_ANSWERS, Value::Array(Array::String(answers))));
+                all.put(KeyValue::new(DNS_ANSWERS, Value::Array(Array::String(answers))));
             }
-            all.push(KeyValue::new(DNS_COALESCED, *coalesced));
+            all.set(DNS_COALESCED, Fact::Bool(*coalesced));
         }
         SetupDetail::Connect { peer, attempt, .. } => {
             if let Some(peer) = peer {
-                all.push(KeyValue::new(NETWORK_PEER_ADDRESS, peer.ip().to_string()));
-                all.push(KeyValue::new(NETWORK_PEER_PORT, i64::from(peer.port())));
-                all.push(KeyValue::new(NETWORK_TYPE, if peer.is_ipv4() { "ipv4" } else { "ipv6" }));
-                all.push(KeyValue::new(NETWORK_TRANSPORT, "tcp"));
+                all.put(KeyValue::new(NETWORK_PEER_ADDRESS, peer.ip().to_string()));
+                all.set(NETWORK_PEER_PORT, Fact::Int(peer.port().into()));
+                all.set(NETWORK_TYPE, Fact::Word(if peer.is_ipv4() { "ipv4" } else { "ipv6" }));
+                all.set(NETWORK_TRANSPORT, Fact::Word("tcp"));
             }
-            all.push(KeyValue::new(CONNECT_ATTEMPT, i64::from(*attempt)));
+            all.set(CONNECT_ATTEMPT, Fact::Int((*attempt).into()));
         }
         SetupDetail::Tunnel { host, port, status } => {
-            all.push(KeyValue::new(SERVER_ADDRESS, host.clone()));
-            all.push(KeyValue::new(SERVER_PORT, i64::from(*port)));
-            all.extend(status.map(|status| KeyValue::new(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()))));
+            all.set(SERVER_ADDRESS, Fact::Text(host));
+            all.set(SERVER_PORT, Fact::Int((*port).into()));
+            if let Some(status) = status {
+                all.set(HTTP_RESPONSE_STATUS_CODE, Fact::Int(status.as_u16().into()));
+            }
         }
         SetupDetail::Tls { server_name, tls } => {
-            all.extend(server_name.as_ref().map(|name| KeyValue::new(SERVER_ADDRESS, name.clone())));
+            if let Some(name) = server_name {
+                all.set(SERVER_ADDRESS, Fact::Text(name));
+            }
             if let Some(tls) = tls {
-                session(tls, &mut all);
+                session(tls, all);
             }
         }
     }
-    all
 }
 
-fn session(tls: &TlsInfo, all: &mut Vec<KeyValue>) {
-    all.push(KeyValue::new(TLS_PROTOCOL_VERSION, tls.version));
-    all.push(KeyValue::new(TLS_CIPHER, tls.cipher.clone()));
-    all.extend(tls.alpn.as_ref().map(|alpn| KeyValue::new(TLS_NEXT_PROTOCOL, alpn.clone())));
-    all.push(KeyValue::new(TLS_RESUMED, tls.resumed));
+fn session(tls: &TlsInfo, all: &mut impl Attributes) {
+    all.set(TLS_PROTOCOL_VERSION, Fact::Word(tls.version));
+    all.set(TLS_CIPHER, Fact::Text(&tls.cipher));
+    if let Some(alpn) = &tls.alpn {
+        all.set(TLS_NEXT_PROTOCOL, Fact::Text(alpn));
+    }
+    all.set(TLS_RESUMED, Fact::Bool(tls.resumed));
     if let Some(leaf) = &tls.leaf {
-        all.push(KeyValue::new(TLS_SERVER_SUBJECT, leaf.subject.clone()));
-        all.push(KeyValue::new(TLS_SERVER_ISSUER, leaf.issuer.clone()));
-        all.push(KeyValue::new(TLS_SERVER_NOT_AFTER, iso_8601(leaf.not_after)));
+        all.set(TLS_SERVER_SUBJECT, Fact::Text(&leaf.subject));
+        all.set(TLS_SERVER_ISSUER, Fact::Text(&leaf.issuer));
+        all.put(KeyValue::new(TLS_SERVER_NOT_AFTER, iso_8601(leaf.not_after)));
     }
 }
 
-fn int(value: u64) -> Value {
-    Value::I64(i64::try_from(value).unwrap_or(i64::MAX))
+fn int(value: u64) -> Fact<'static> {
+    Fact::Int(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// Seconds since the Unix epoch as `2026-08-20T00:00:00Z`.

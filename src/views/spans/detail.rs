@@ -6,9 +6,10 @@
 
 use std::time::Instant;
 
-use opentelemetry::KeyValue;
-
-use super::attributes;
+use super::{
+    attributes,
+    telling::{Attributes, Fact},
+};
 use crate::{
     config::{SpanCases, SpanDetail},
     phase::Phase,
@@ -68,9 +69,9 @@ impl SpanCases {
 
 /// The phases of an attempt as attributes of its CLIENT span: when each was, and what it would have on a span of its own, but
 /// for the steps of a dial, of which there may be several.
-pub(super) fn phases(timeline: &Timeline) -> Vec<KeyValue> {
+pub(super) fn phases(timeline: &Timeline, all: &mut impl Attributes) {
     let phases = timeline.phases();
-    let mut all = Vec::with_capacity(2 * phases.len() + 4);
+    all.room(2 * phases.len() + 4);
     for (i, phase) in phases.iter().enumerate() {
         let same = |other: &&PhaseSpan<'_>| other.phase == phase.phase;
         // By their start: this is the first of its name.
@@ -79,12 +80,13 @@ pub(super) fn phases(timeline: &Timeline) -> Vec<KeyValue> {
         }
         let end = phases.iter().filter(same).map(|other| other.end).fold(phase.end, Instant::max);
         let [start, duration] = phase_attributes(phase.phase);
-        all.push(KeyValue::new(start, phase.start.saturating_duration_since(timeline.start).as_secs_f64()));
-        all.push(KeyValue::new(duration, end.saturating_duration_since(phase.start).as_secs_f64()));
+        all.set(start, Fact::Float(phase.start.saturating_duration_since(timeline.start).as_secs_f64()));
+        all.set(duration, Fact::Float(end.saturating_duration_since(phase.start).as_secs_f64()));
         if phase.parent == Phase::Request {
-            all.append(&mut attributes::phase(timeline, phase));
+            attributes::phase(timeline, phase, all);
         }
     }
-    all.extend(timeline.error.as_ref().map(|error| KeyValue::new(ERROR_PHASE, error.phase().as_str())));
-    all
+    if let Some(error) = &timeline.error {
+        all.set(ERROR_PHASE, Fact::Word(error.phase().as_str()));
+    }
 }

@@ -2,7 +2,7 @@
 
 use opentelemetry::{
     KeyValue, Value,
-    trace::{Status, TracerProvider},
+    trace::{SpanId, Status, TraceFlags, TraceId, TraceState, TracerProvider},
 };
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider, SpanData};
 
@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Kind},
     hooks::*,
     phase::Phase,
-    timeline::DialRecorder,
+    timeline::{DialOutcome, DialRecorder},
     views::script::{self, Attempt},
 };
 

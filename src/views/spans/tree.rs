@@ -1,164 +1,206 @@
-//! The children of a CLIENT span, out of a record's phases, with the record's own times.
+//! The spans of an attempt, out of its record: which there are, under which parent, and what is told of each.
+//!
+//! In: a record that is over. Out: its spans, one call of [`Sink::span`] for each, the CLIENT span last, with the record's
+//! own times. The one place where children are made, whoever takes them.
 
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use opentelemetry::{
-    Context, KeyValue,
-    trace::{Event, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer},
-};
+use opentelemetry::trace::Status;
 
-use super::attributes;
+use super::{
+    attributes,
+    detail::{self, Shown},
+    telling::{Fact, Moment, Telling},
+};
 use crate::{
     clock::TimeAnchor,
+    config::SpanDetail,
+    connection::TraceRef,
     error::Error,
+    hooks::ConnOutcome,
     phase::Phase,
-    timeline::{DialRecord, EventKind, PhaseSpan, Timeline},
+    timeline::{DialOutcome, DialRecord, EventKind, PhaseSpan, Timeline},
     views::semconv,
 };
 
-/// Starts and ends spans below one CLIENT span.
-pub(super) struct Tree<'a, T> {
-    pub(super) tracer: &'a T,
-    pub(super) anchor: TimeAnchor,
-    /// The CLIENT span as parent.
-    pub(super) context: Context,
+/// Takes the spans of one attempt, or of one dial that ended without its request.
+pub(crate) trait Sink {
+    fn span(&mut self, part: &Part<'_>);
 }
 
-impl<T: Tracer> Tree<'_, T> {
-    /// An open child of the CLIENT span.
-    pub(super) fn start(&self, name: &'static str, at: Instant, attributes: Vec<KeyValue>) -> T::Span {
-        let builder = SpanBuilder::from_name(name).with_start_time(self.anchor.system(at)).with_attributes(attributes);
-        self.tracer.build_with_context(builder, &self.context)
-    }
+/// Where in the tree a span is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The CLIENT span itself.
+    Client,
+    /// Below it.
+    Below,
+    /// Below it, and steps of a dial are below this: `get-connection` or `background-dial`. It may have been given away while
+    /// it ran.
+    Setup,
+    /// Below that.
+    Step,
+}
 
-    /// All of an attempt's phases. `setup` is its `get-connection`, if that was started live. Returns the end of the last.
-    pub(super) fn children(&self, timeline: &Timeline, setup: Option<T::Span>) -> Instant {
-        let mut setup = setup;
-        let mut under_setup = setup.as_ref().map(|span| self.below(span.span_context()));
-        let mut phases = timeline.phases();
-        self.set_apart(&mut phases);
-        for phase in &phases {
-            let attributes = attributes::phase(timeline, phase);
-            match (phase.phase, phase.parent) {
-                (Phase::GetConnection, _) => {
-                    let span = match setup.take() {
-                        Some(mut live) => {
-                            live.set_attributes(attributes);
-                            fail(&mut live, phase.error, None);
-                            live
-                        }
-                        None => self.open(phase, attributes, Vec::new(), &self.context),
-                    };
-                    under_setup.get_or_insert_with(|| self.below(span.span_context()));
-                    self.close(span, phase.end);
+/// One span.
+pub(crate) struct Part<'a> {
+    pub(crate) place: Place,
+    pub(crate) name: &'static str,
+    pub(crate) start: Instant,
+    pub(crate) end: Instant,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Attempt(&'a Timeline, Shown),
+    Phase(&'a Timeline, &'a PhaseSpan<'a>),
+    Step(&'a PhaseSpan<'a>),
+    Dial(Option<&'a Error>, Option<DialOutcome>),
+    Nothing,
+}
+
+impl Part<'_> {
+    /// All but what a CLIENT span was started with.
+    pub(crate) fn tell(&self, told: &mut impl Telling) {
+        match self.what {
+            What::Attempt(timeline, shown) => client(timeline, shown, told),
+            What::Phase(timeline, phase) => {
+                attributes::phase(timeline, phase, told);
+                if let (Phase::RequestWrite, Some(at)) = (phase.phase, timeline.wrote_headers) {
+                    told.event(Moment { at, kind: EventKind::WroteHeaders });
                 }
-                (_, Phase::GetConnection) => {
-                    let parent = under_setup.as_ref().unwrap_or(&self.context);
-                    self.close(self.open(phase, attributes, Vec::new(), parent), phase.end);
+                fail(told, phase.error, None);
+            }
+            What::Step(step) => {
+                if let Some(detail) = step.detail {
+                    attributes::setup(detail, told);
                 }
-                _ => {
-                    let events = self.events_of(phase, timeline);
-                    self.close(self.open(phase, attributes, events, &self.context), phase.end);
+                fail(told, step.error, None);
+            }
+            What::Dial(error, outcome) => {
+                fail(told, error, None);
+                if let Some(outcome) = outcome {
+                    told.set(semconv::DIAL_OUTCOME, Fact::Word(outcome.as_str()));
                 }
             }
-        }
-        let end = timeline.response_end.unwrap_or(timeline.start);
-        // Its record was let go (the wait turned out to be none), but it has been linked to.
-        if let Some(span) = setup {
-            self.close(span, end);
-        }
-        phases.iter().map(|phase| phase.end).fold(end, Instant::max)
-    }
-
-    /// An open `background-dial` with its ended steps, and when it ends.
-    pub(super) fn dial(&self, dial: &DialRecord) -> (T::Span, Instant) {
-        let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
-        let below = self.below(span.span_context());
-        let mut steps = dial.phases();
-        self.set_apart(&mut steps);
-        for step in &steps {
-            let attributes = step.detail.map_or_else(Vec::new, attributes::setup);
-            self.close(self.open(step, attributes, Vec::new(), &below), step.end);
-        }
-        fail(&mut span, dial.error.as_ref(), None);
-        (span, steps.iter().map(|step| step.end).fold(dial.end, Instant::max))
-    }
-
-    /// Lets siblings start in microseconds of their own, and gives what is one moment a length.
-    ///
-    /// Jaeger keeps whole microseconds, and shows siblings that start in the same one in any order, in another one at each
-    /// look. And it takes a span that ends where it starts for one of negative length, and puts a warning on it; one read
-    /// of the socket often brings a whole response, whose first byte and last are one moment then.
-    fn set_apart(&self, phases: &mut [PhaseSpan<'_>]) {
-        let (mut part, mut step, mut last_step) = (None, None, None);
-        for phase in &mut *phases {
-            let is_step = phase.parent == Phase::GetConnection;
-            let earliest = if is_step { &mut step } else { &mut part };
-            phase.start = earliest.map_or(phase.start, |earliest| phase.start.max(earliest));
-            phase.end = phase.end.max(phase.start + SHORTEST);
-            *earliest = Some(phase.start + self.to_next_microsecond(phase.start));
-            last_step = last_step.max(is_step.then_some(phase.end));
-        }
-        let wait = phases.iter_mut().find(|phase| phase.phase == Phase::GetConnection);
-        if let (Some(wait), Some(end)) = (wait, last_step) {
-            wait.end = wait.end.max(end);
-        }
-    }
-
-    fn to_next_microsecond(&self, at: Instant) -> Duration {
-        Duration::from_nanos(1000 - self.anchor.unix_nanos(at) % 1000)
-    }
-
-    fn open(
-        &self,
-        phase: &PhaseSpan<'_>,
-        mut attributes: Vec<KeyValue>,
-        events: Vec<Event>,
-        parent: &Context,
-    ) -> T::Span {
-        let (error_type, status) = failure(phase.error, None);
-        attributes.extend(error_type.map(|error_type| KeyValue::new(semconv::ERROR_TYPE, error_type)));
-        let mut builder = SpanBuilder::from_name(phase.phase.as_str())
-            .with_start_time(self.anchor.system(phase.start))
-            .with_attributes(attributes);
-        if !events.is_empty() {
-            builder = builder.with_events(events);
-        }
-        let mut span = self.tracer.build_with_context(builder, parent);
-        if let Some(status) = status {
-            span.set_status(status);
-        }
-        span
-    }
-
-    fn close(&self, mut span: T::Span, at: Instant) {
-        span.end_with_timestamp(self.anchor.system(at));
-    }
-
-    fn below(&self, span: &SpanContext) -> Context {
-        self.context.with_remote_span_context(span.clone())
-    }
-
-    /// `wrote-headers`, on `request-write`.
-    fn events_of(&self, phase: &PhaseSpan<'_>, timeline: &Timeline) -> Vec<Event> {
-        match (phase.phase, timeline.wrote_headers) {
-            (Phase::RequestWrite, Some(at)) => {
-                vec![Event::new(EventKind::WroteHeaders.name(), self.anchor.system(at), Vec::new(), 0)]
-            }
-            _ => Vec::new(),
+            What::Nothing => {}
         }
     }
 }
 
-/// Sets `error.type` and the status of an open span, each once.
-pub(super) fn fail(span: &mut impl Span, error: Option<&Error>, status: Option<StatusCode>) {
+fn client(timeline: &Timeline, shown: Shown, told: &mut impl Telling) {
+    if shown == Shown::Attributes {
+        detail::phases(timeline, told);
+    }
+    attributes::response(timeline, told);
+    attributes::captured(timeline, told);
+    if let Some(setup) = link(timeline) {
+        told.link(setup);
+    }
+    for event in timeline.events.iter().filter(|event| event.kind != EventKind::WroteHeaders) {
+        told.event(Moment { at: event.at, kind: event.kind });
+    }
+    fail(told, timeline.error.as_ref(), timeline.status);
+}
+
+/// To the set-up of a connection that another request set up; absent where that has no exported span.
+fn link(timeline: &Timeline) -> Option<TraceRef> {
+    let used = timeline.connection.as_ref().filter(|used| used.outcome != ConnOutcome::New)?;
+    used.info.setup.filter(|setup| setup.sampled)
+}
+
+/// All spans of an attempt. `setup`: when its `get-connection` was started live, if it was.
+pub(super) fn attempt(timeline: &Timeline, detail: SpanDetail, setup: Option<Instant>, sink: &mut impl Sink) {
+    let shown = detail.of(timeline, setup.is_some());
+    let last = match shown {
+        Shown::Spans => children(timeline, setup, sink),
+        Shown::Attributes | Shown::Nothing => timeline.response_end.unwrap_or(timeline.start),
+    };
+    sink.span(&Part {
+        place: Place::Client,
+        name: attributes::name(&timeline.request),
+        start: timeline.start,
+        end: timeline.end.map_or(last, |end| end.max(last)),
+        what: What::Attempt(timeline, shown),
+    });
+}
+
+/// Returns the end of the last.
+fn children(timeline: &Timeline, setup: Option<Instant>, sink: &mut impl Sink) -> Instant {
+    let mut setup = setup;
+    let mut phases = timeline.phases();
+    set_apart(timeline.anchor, &mut phases);
+    for phase in &phases {
+        let place = match (phase.phase, phase.parent) {
+            (Phase::GetConnection, _) => Place::Setup,
+            (_, Phase::GetConnection) => Place::Step,
+            _ => Place::Below,
+        };
+        if place == Place::Setup {
+            setup = None;
+        }
+        let (name, start, end) = (phase.phase.as_str(), phase.start, phase.end);
+        sink.span(&Part { place, name, start, end, what: What::Phase(timeline, phase) });
+    }
+    let end = timeline.response_end.unwrap_or(timeline.start);
+    // Its record was let go (the wait turned out to be none), but it has been linked to.
+    if let Some(start) = setup {
+        let name = Phase::GetConnection.as_str();
+        sink.span(&Part { place: Place::Setup, name, start, end, what: What::Nothing });
+    }
+    phases.iter().map(|phase| phase.end).fold(end, Instant::max)
+}
+
+/// The steps of a dial that ended without its request. Returns the end of the last, which is the dial's.
+pub(super) fn steps(dial: &DialRecord, anchor: TimeAnchor, sink: &mut impl Sink) -> Instant {
+    let mut steps = dial.phases();
+    set_apart(anchor, &mut steps);
+    for step in &steps {
+        let (name, start, end) = (step.phase.as_str(), step.start, step.end);
+        sink.span(&Part { place: Place::Step, name, start, end, what: What::Step(step) });
+    }
+    steps.iter().map(|step| step.end).fold(dial.end, Instant::max)
+}
+
+/// The dial itself; without an outcome while the pool has not given its word.
+pub(super) fn dial(start: Instant, end: Instant, error: Option<&Error>, outcome: Option<DialOutcome>) -> Part<'_> {
+    Part { place: Place::Setup, name: semconv::BACKGROUND_DIAL, start, end, what: What::Dial(error, outcome) }
+}
+
+/// Lets siblings start in microseconds of their own, and gives what is one moment a length.
+///
+/// Jaeger keeps whole microseconds, and shows siblings that start in the same one in any order, in another one at each
+/// look. And it takes a span that ends where it starts for one of negative length, and puts a warning on it; one read
+/// of the socket often brings a whole response, whose first byte and last are one moment then.
+fn set_apart(anchor: TimeAnchor, phases: &mut [PhaseSpan<'_>]) {
+    let (mut part, mut step, mut last_step) = (None, None, None);
+    for phase in &mut *phases {
+        let is_step = phase.parent == Phase::GetConnection;
+        let earliest = if is_step { &mut step } else { &mut part };
+        phase.start = earliest.map_or(phase.start, |earliest| phase.start.max(earliest));
+        phase.end = phase.end.max(phase.start + SHORTEST);
+        *earliest = Some(phase.start + to_next_microsecond(anchor, phase.start));
+        last_step = last_step.max(is_step.then_some(phase.end));
+    }
+    let wait = phases.iter_mut().find(|phase| phase.phase == Phase::GetConnection);
+    if let (Some(wait), Some(end)) = (wait, last_step) {
+        wait.end = wait.end.max(end);
+    }
+}
+
+fn to_next_microsecond(anchor: TimeAnchor, at: Instant) -> Duration {
+    Duration::from_nanos(1000 - anchor.unix_nanos(at) % 1000)
+}
+
+/// Tells `error.type` and the status, each once.
+fn fail(told: &mut impl Telling, error: Option<&Error>, status: Option<StatusCode>) {
     let (error_type, status) = failure(error, status);
     if let Some(error_type) = error_type {
-        span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));
+        told.set(semconv::ERROR_TYPE, Fact::Word(error_type));
     }
     if let Some(status) = status {
-        span.set_status(status);
+        told.status(status);
     }
 }
 

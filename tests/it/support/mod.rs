@@ -12,6 +12,7 @@
 //! | `trace.rs` | a log of all hooks, and whether they pair |
 //! | `timeline.rs`, `spans.rs` | what a record and its spans should look like |
 //! | `collector.rs` | an OTLP collector |
+//! | `around.rs` | what an application puts around a provider |
 //!
 //! A test against a server that behaves badly is five lines:
 //!
@@ -26,6 +27,7 @@
 //! and one that has to act at a certain moment says so in the script: `Gate("head")` holds the server there,
 //! `origin.gate("head").reached().await` tells the test that it got there, and `origin.gate("head").open()` lets it go on.
 
+pub(crate) mod around;
 pub(crate) mod certificate;
 pub(crate) mod client;
 pub(crate) mod collector;

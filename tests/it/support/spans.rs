@@ -3,11 +3,19 @@
 //! `Spans` knows the tree; `ExpectedSpan` compares one span, and what it does not name is not compared. On failure the
 //! whole tree is in the message.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::HashSet,
+    fmt,
+    time::{Duration, SystemTime},
+};
 
 use opentelemetry::{
-    Value,
-    trace::{SpanId, SpanKind, Status},
+    Array, InstrumentationScope, KeyValue, StringValue, Value,
+    trace::{Event, Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId},
+};
+use opentelemetry_proto::tonic::{
+    common::v1::{self as common, any_value},
+    trace::v1::{ResourceSpans, Span, SpanFlags, span, status::StatusCode},
 };
 use opentelemetry_sdk::trace::SpanData;
 
@@ -95,6 +103,90 @@ impl fmt::Display for Spans {
         }
         self.roots().into_iter().try_for_each(|root| draw(self, root, 0, f))
     }
+}
+
+/// What a collector got, as the SDK would have it.
+pub(crate) fn decoded(received: &[ResourceSpans]) -> Vec<SpanData> {
+    let scopes = received.iter().flat_map(|resource| &resource.scope_spans);
+    let all = scopes.flat_map(|group| {
+        let scope = group.scope.clone().unwrap_or_default();
+        let builder = InstrumentationScope::builder(scope.name).with_version(scope.version);
+        let scope = builder.with_schema_url(group.schema_url.clone()).build();
+        group.spans.iter().map(move |span| data(span, scope.clone()))
+    });
+    all.collect()
+}
+
+fn data(span: &Span, scope: InstrumentationScope) -> SpanData {
+    let mut data = SpanData {
+        span_context: identity(&span.trace_id, &span.span_id, span.flags, &span.trace_state),
+        parent_span_id: id(&span.parent_span_id),
+        parent_span_is_remote: span.flags & SpanFlags::ContextIsRemoteMask as u32 != 0,
+        span_kind: match span.kind() {
+            span::SpanKind::Client => SpanKind::Client,
+            span::SpanKind::Internal => SpanKind::Internal,
+            other => panic!("{other:?}"),
+        },
+        name: span.name.clone().into(),
+        start_time: at(span.start_time_unix_nano),
+        end_time: at(span.end_time_unix_nano),
+        attributes: attributes(&span.attributes),
+        dropped_attributes_count: span.dropped_attributes_count,
+        events: Default::default(),
+        links: Default::default(),
+        status: match &span.status {
+            Some(status) if status.code() == StatusCode::Error => Status::error(status.message.clone()),
+            _ => Status::Unset,
+        },
+        instrumentation_scope: scope,
+    };
+    data.events.dropped_count = span.dropped_events_count;
+    data.events.events.extend(span.events.iter().map(|event| {
+        let dropped = event.dropped_attributes_count;
+        Event::new(event.name.clone(), at(event.time_unix_nano), attributes(&event.attributes), dropped)
+    }));
+    data.links.dropped_count = span.dropped_links_count;
+    data.links.links.extend(span.links.iter().map(|link| {
+        let there = identity(&link.trace_id, &link.span_id, link.flags, &link.trace_state);
+        Link::new(there, attributes(&link.attributes), link.dropped_attributes_count)
+    }));
+    data
+}
+
+fn identity(trace: &[u8], span: &[u8], flags: u32, state: &str) -> SpanContext {
+    let trace = TraceId::from_bytes(trace.try_into().expect("16 bytes"));
+    let flags = TraceFlags::new(u8::try_from(flags & 0xff).expect("8 bits"));
+    SpanContext::new(trace, id(span), flags, false, state.parse().expect("a trace state"))
+}
+
+fn id(bytes: &[u8]) -> SpanId {
+    if bytes.is_empty() { SpanId::INVALID } else { SpanId::from_bytes(bytes.try_into().expect("8 bytes")) }
+}
+
+fn at(nanos: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
+}
+
+fn attributes(all: &[common::KeyValue]) -> Vec<KeyValue> {
+    let value = |value: &any_value::Value| match value {
+        any_value::Value::BoolValue(value) => Value::Bool(*value),
+        any_value::Value::IntValue(value) => Value::I64(*value),
+        any_value::Value::DoubleValue(value) => Value::F64(*value),
+        any_value::Value::StringValue(value) => Value::String(value.clone().into()),
+        any_value::Value::ArrayValue(array) => {
+            let texts = array.values.iter().map(|value| match &value.value {
+                Some(any_value::Value::StringValue(text)) => StringValue::from(text.clone()),
+                other => panic!("{other:?}"),
+            });
+            Value::Array(Array::String(texts.collect()))
+        }
+        other => panic!("{other:?}"),
+    };
+    let one = |attribute: &common::KeyValue| {
+        let found = attribute.value.as_ref().and_then(|value| value.value.as_ref());
+        KeyValue::new(attribute.key.clone(), value(found.expect("a value")))
+    };
+    all.iter().map(one).collect()
 }
 
 fn sorted<'a>(spans: impl Iterator<Item = &'a SpanData>) -> Vec<&'a SpanData> {
