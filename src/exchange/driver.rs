@@ -32,7 +32,8 @@ pub(crate) struct Driver {
     engine: Engine,
     shared: Arc<Shared>,
     hooks: Hooks,
-    timer: Pin<Box<Sleep>>,
+    /// Set when the connection has its home, and not before: one that is due at once wakes the runtime for nothing.
+    timer: Option<Pin<Box<Sleep>>>,
     /// The timer will wake this task, so there is nothing to poll it for until it has elapsed.
     armed: bool,
     /// How long hyper may take to end a connection that is over.
@@ -48,13 +49,11 @@ pub(crate) struct Driver {
 
 impl Driver {
     pub(super) fn new(engine: Engine, shared: Arc<Shared>, hooks: Hooks) -> Self {
-        // Polled first when the connection has its home.
-        let timer = Box::pin(tokio::time::sleep_until(TokioInstant::from_std(clock::now())));
         Self {
             engine,
             shared,
             hooks,
-            timer,
+            timer: None,
             armed: false,
             patience: None,
             max_streams: 0,
@@ -191,19 +190,23 @@ impl Driver {
 
     /// Looks at the idle time when the timer says so: never on a request's way.
     fn watch_expiry(&mut self, cx: &mut Context<'_>) {
-        if self.armed && !self.timer.is_elapsed() {
+        if self.armed && !self.timer.as_ref().is_some_and(|timer| timer.is_elapsed()) {
             return;
         }
-        while self.timer.as_mut().poll(cx).is_ready() {
-            match self.shared.home().expiry() {
-                Some(at) => self.timer.as_mut().reset(TokioInstant::from_std(at)),
-                None => {
-                    // For ever, or evicted and about to end.
-                    self.timer.as_mut().reset(TokioInstant::from_std(clock::now() + FAR));
-                }
-            }
+        let mut timer = match self.timer.take() {
+            Some(timer) => timer,
+            None => Box::pin(tokio::time::sleep_until(self.next_look())),
+        };
+        while timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(self.next_look());
         }
+        self.timer = Some(timer);
         self.armed = true;
+    }
+
+    fn next_look(&self) -> TokioInstant {
+        // For ever, or evicted and about to end: far away.
+        TokioInstant::from_std(self.shared.home().expiry().unwrap_or_else(|| clock::now() + FAR))
     }
 
     fn end(&mut self, reason: CloseReason) {
