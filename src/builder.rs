@@ -1,10 +1,18 @@
 //! The settings of a client, and the one place where its parts are put together.
 
-use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use http::{Uri, request::Parts};
 #[cfg(feature = "otel")]
-use opentelemetry::{global::ObjectSafeTracerProvider, metrics::MeterProvider};
+use opentelemetry::{
+    metrics::MeterProvider,
+    trace::{Tracer, TracerProvider},
+};
 use rustls::{ClientConfig, pki_types::CertificateDer};
 
 #[cfg(feature = "otel")]
@@ -120,7 +128,11 @@ impl ClientBuilder {
 #[cfg(feature = "otel")]
 impl ClientBuilder {
     /// Where spans go. Default: the global provider as it is at `build()`; one that is set later is not seen.
-    pub fn tracer_provider(mut self, provider: &dyn ObjectSafeTracerProvider) -> Self {
+    pub fn tracer_provider<P>(mut self, provider: &P) -> Self
+    where
+        P: TracerProvider,
+        P::Tracer: Tracer<Span: Send + Sync> + Send + Sync + 'static,
+    {
         self.spans = Some(Spans::new(provider));
         self
     }
@@ -484,6 +496,7 @@ impl ClientBuilder {
             trace,
             reporters,
             timeline,
+            host: Mutex::new("".into()),
         })
     }
 }

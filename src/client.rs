@@ -19,16 +19,20 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, atomic::AtomicU32},
+    sync::{Arc, Mutex, atomic::AtomicU32},
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Uri, request::Parts};
+use http::{HeaderMap, Method, Request, Response, Uri, request::Parts};
 use http_body::Body;
 
-use self::{attempt::Attempt, dialing::Dial, head::prepare};
+use self::{
+    attempt::{Attempt, lower_case},
+    dialing::Dial,
+    head::prepare,
+};
 use crate::{
     builder::ClientBuilder,
     clock,
@@ -36,7 +40,7 @@ use crate::{
     connection::Protocol,
     dial::{Dialer, Progress, Target},
     error::{BoxError, Error, Kind},
-    exchange::{self, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
+    exchange::{self, Asks, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
     hooks::{
         ClientTrace, ConnOutcome, RetryInfo, RetryReason, WaitCause,
         emit::{GotConnFacts, Hooks},
@@ -74,6 +78,20 @@ pub(crate) struct Inner {
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
     pub(crate) timeline: bool,
+    /// The host of the last record.
+    pub(crate) host: Mutex<Arc<str>>,
+}
+
+impl Inner {
+    /// A host as records name it: mostly the one before, which costs no allocation then.
+    fn host(&self, host: &str) -> Arc<str> {
+        // Who would have to wait makes one.
+        let Ok(mut last) = self.host.try_lock() else { return lower_case(host) };
+        if **last != *host {
+            *last = lower_case(host);
+        }
+        Arc::clone(&last)
+    }
 }
 
 impl Client {
@@ -229,8 +247,10 @@ impl Drop for Inner {
 struct Call {
     inner: Arc<Inner>,
     key: PoolKey,
-    /// Gone while the request is on the wire.
-    head: Option<Parts>,
+    /// With what the reports of this attempt have added; the wire gets a copy in its own form.
+    head: Parts,
+    /// The application's own fields, for the next attempt; absent if there are none.
+    fields: Option<Box<HeaderMap>>,
     payload: Payload,
     spare: Option<Spare>,
     deadline: Option<Instant>,
@@ -240,7 +260,6 @@ struct Call {
 
 /// What a retry would need: kept only where one can follow.
 struct Spare {
-    head: Parts,
     payload: Option<Payload>,
     /// The connection came from the idle pool, or has carried a request.
     used: bool,
@@ -254,12 +273,14 @@ impl Call {
             return Err(Error::invalid("a CONNECT request can't have a body"));
         }
         let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
+        let fields = (!head.headers.is_empty()).then(|| Box::new(head.headers.clone()));
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
-        let (inner, head) = (Arc::clone(inner), Some(head));
-        Ok(Box::new(Self { inner, key, head, payload, spare: None, deadline, attempt, retries: 0 }))
+        let inner = Arc::clone(inner);
+        Ok(Box::new(Self { inner, key, head, fields, payload, spare: None, deadline, attempt, retries: 0 }))
     }
 
-    /// Boxed: a call is moved once, and its parts stay where they are.
+    /// Boxed: a call is moved once, and its parts stay where they are. So are the futures of what most requests do not need:
+    /// theirs is below 1 KiB then, which is as much as malloc has at hand.
     async fn run(mut self: Box<Self>) -> Result<Response<ResponseBody>, Error> {
         let mut fresh = false;
         loop {
@@ -273,12 +294,17 @@ impl Call {
                 }
             };
             let failed = match self.exchange(lease).await {
-                Ok(response) => return Ok(response),
+                Ok(mut response) => {
+                    if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
+                        response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
+                    }
+                    return Ok(response);
+                }
                 Err(failed) => failed,
             };
             let reason = self.next(*failed)?;
             fresh = reason == RetryReason::StaleConnection;
-            self.back_off(reason).await?;
+            Box::pin(self.back_off(reason)).await?;
         }
     }
 
@@ -290,7 +316,7 @@ impl Call {
         loop {
             let lease = match self.inner.pool.checkout(&self.key, now, fresh) {
                 Checked::Ready(lease) => lease,
-                Checked::Waiting { waiting, dial, cause } => self.wait(waiting, dial, cause, turn).await?,
+                Checked::Waiting { waiting, dial, cause } => Box::pin(self.wait(waiting, dial, cause, turn)).await?,
             };
             if lease.outcome == ConnOutcome::New {
                 return Ok(lease);
@@ -370,18 +396,17 @@ impl Call {
         progress
     }
 
-    /// The request on the wire, up to the response's head.
-    async fn exchange(&mut self, lease: Lease<Conn>) -> Result<Response<ResponseBody>, Box<Failed>> {
+    /// The request on the wire. What it returns waits for the response's head.
+    fn exchange(
+        &mut self,
+        lease: Lease<Conn>,
+    ) -> impl Future<Output = Result<Response<ResponseBody>, Box<Failed>>> + use<> {
         let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
         conn.count_request();
         let used = request_number > 1 || outcome == ConnOutcome::Idle;
-        let Some(mut head) = self.head.take() else { unreachable!("an attempt begins with its head") };
-        self.spare = (used || shared.info.protocol == Protocol::Http2).then(|| Spare {
-            head: head.clone(),
-            payload: self.payload.replay(),
-            used,
-        });
+        let replayed = used || shared.info.protocol == Protocol::Http2;
+        self.spare = replayed.then(|| Spare { payload: self.payload.replay(), used });
         let get_conn = self.attempt.get_conn.take();
         let wait = get_conn.as_ref().and_then(|get_conn| get_conn.wait);
         let guards = get_conn.unwrap_or_else(|| Hooks::default().untold()).got(|at| GotConnFacts {
@@ -397,24 +422,29 @@ impl Call {
             wait,
         });
         let payload = std::mem::replace(&mut self.payload, Payload::Gone);
-        prepare(&mut head, &payload, &self.key, shared.info.protocol);
+        let headers = std::mem::take(&mut self.head.headers);
+        let mut head = self.head.clone();
+        head.headers = headers;
         let expects = !matches!(payload, Payload::Empty) && exchange::expects_continue(&head.headers);
+        let asks = Asks {
+            is_connect: head.method == Method::CONNECT,
+            is_head: head.method == Method::HEAD,
+            to_close: exchange::asks_to_close(&head.headers),
+            deadline: self.deadline,
+        };
+        prepare(&mut head, &payload, &self.key, &shared);
         let config = &self.inner.exchange;
         let terms = Terms {
             expect: expects.then_some(config.expect_continue_timeout),
             max_informational: config.max_informational,
             max_head_bytes: config.max_head_bytes,
+            is_connect: asks.is_connect,
             response_header: config.response_header_timeout,
             body_idle: config.body_idle_timeout,
         };
-        let exchange = self.attempt.exchange(&head, shared.info.protocol, terms);
-        let body = RequestBody::new(payload, Arc::clone(&exchange), shared, head.method == Method::CONNECT);
-        let request = Request::from_parts(head, body);
-        let mut response = exchange::send(conn, request, exchange, guards, self.deadline).await?;
-        if let (true, Some(recorder)) = (self.inner.timeline, &self.attempt.recorder) {
-            response.extensions_mut().insert(TimelineHandle(Arc::clone(recorder)));
-        }
-        Ok(response)
+        let exchange = self.attempt.exchange(&head, &shared, terms);
+        let body = RequestBody::new(payload, Arc::clone(&exchange), &shared);
+        exchange::send(conn, Request::from_parts(head, body), exchange, guards, asks)
     }
 
     /// Whether another attempt may follow (RFC 9110 §9.2.2, RFC 9113 §8.7), and makes ready for it.
@@ -424,13 +454,13 @@ impl Call {
     /// The failed attempt's error, if none may.
     fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
         let Failed { error, unsent, refused, touched, answered } = failed;
-        let Some(Spare { mut head, payload, used }) = self.spare.take() else { return Err(error) };
+        let Some(Spare { payload, used }) = self.spare.take() else { return Err(error) };
         let reason = match refused {
             Some(reason) if self.retries < MAX_REFUSED => reason,
             Some(_) => return Err(error),
             None => {
                 let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
-                let harmless = !touched || is_idempotent(&head);
+                let harmless = !touched || is_idempotent(&self.head.method, self.fields.as_deref());
                 if !(used && lost && harmless && !answered && self.retries == 0) {
                     return Err(error);
                 }
@@ -439,12 +469,13 @@ impl Call {
         };
         let Some(payload) = unsent.or(payload) else { return Err(error) };
         self.retries += 1;
+        self.head.headers = self.fields.as_deref().cloned().unwrap_or_default();
         let attempt = self.retries + 1;
         if let Some(at) = self.attempt.hooks.now() {
             self.attempt.hooks.emit(|t| t.retry(&RetryInfo { at, attempt, reason, error: &error }));
         }
-        self.attempt = Attempt::start(&self.inner, &self.key, &mut head, attempt, Some((&self.attempt, reason)));
-        (self.head, self.payload) = (Some(head), payload);
+        self.attempt = Attempt::start(&self.inner, &self.key, &mut self.head, attempt, Some((&self.attempt, reason)));
+        self.payload = payload;
         Ok(reason)
     }
 
@@ -473,9 +504,9 @@ impl Call {
 }
 
 /// Whether sending it twice is as good as once (RFC 9110 §9.2.2; PUT and DELETE only where the user says so).
-fn is_idempotent(head: &Parts) -> bool {
-    matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
-        || head.headers.contains_key("idempotency-key")
+fn is_idempotent(method: &Method, fields: Option<&HeaderMap>) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+        || fields.is_some_and(|fields| fields.contains_key("idempotency-key"))
 }
 
 /// Most further attempts after a server's refusal.

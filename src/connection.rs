@@ -6,7 +6,7 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,16 @@ pub struct ConnectionInfo {
     pub ready: Instant,
     /// The span of its set-up, for links; absent where that was not sampled.
     pub setup: Option<TraceRef>,
+    /// The peer's address as text, once somebody has asked for it.
+    pub(crate) peer_text: OnceLock<Arc<str>>,
+}
+
+impl ConnectionInfo {
+    /// The other end's address, without its port. Kept, since all spans of the connection have it.
+    pub(crate) fn peer_text(&self) -> Option<&Arc<str>> {
+        let peer = self.peer?;
+        Some(self.peer_text.get_or_init(|| peer.ip().to_string().into()))
+    }
 }
 
 /// The protocol of a connection.

@@ -3,7 +3,7 @@
 //! Credentials become `REDACTED:REDACTED@`; the values of query keys that carry signatures become `REDACTED`. A leaf, so
 //! that records hold nothing else and every view is safe.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 use http::Uri;
 
@@ -19,23 +19,31 @@ const SENSITIVE_KEYS: [&str; 7] = [
 ];
 
 /// The URL without its secrets.
-pub(crate) fn url(uri: &Uri) -> String {
+pub(crate) fn url(uri: &Uri) -> Arc<str> {
+    thread_local! {
+        // Every record has a URL: it is put together here, and allocated once.
+        static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    TEXT.with_borrow_mut(|text| {
+        text.clear();
+        write(uri, text);
+        Arc::from(text.as_str())
+    })
+}
+
+fn write(uri: &Uri, url: &mut String) {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let (credentials, host) = match authority.rsplit_once('@') {
         Some((_, host)) => ("REDACTED:REDACTED@", host),
         None => ("", authority),
     };
-    let path = uri.path();
-    let mut url =
-        String::with_capacity(16 + credentials.len() + host.len() + path.len() + uri.query().map_or(0, str::len));
-    for part in [uri.scheme_str().unwrap_or("http"), "://", credentials, host, path] {
+    for part in [uri.scheme_str().unwrap_or("http"), "://", credentials, host, uri.path()] {
         url.push_str(part);
     }
     if let Some(query) = uri.query() {
         url.push('?');
         url.push_str(&self::query(query));
     }
-    url
 }
 
 /// A query without its secrets.
@@ -66,7 +74,7 @@ mod tests {
             ("https://example.com/?signature=a&SIG=b", "https://example.com/?signature=a&SIG=b"),
             ("http://[::1]:80/p", "http://[::1]:80/p"),
         ] {
-            assert_eq!(url(&given.parse().expect("a URI")), shown);
+            assert_eq!(&*url(&given.parse().expect("a URI")), shown);
         }
     }
 }

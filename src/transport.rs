@@ -8,13 +8,16 @@ use std::{
     mem::MaybeUninit,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Instant,
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::client::TlsStream;
@@ -25,8 +28,8 @@ use crate::clock;
 #[derive(Debug)]
 pub(crate) struct Socket {
     stream: Stream,
-    /// Somebody wants the moments; else no clock is read.
-    watched: bool,
+    /// Somebody wants the moments; else no clock is read. Absent during the dial.
+    watched: Option<Arc<AtomicBool>>,
     last_read: Option<Instant>,
     last_write: Option<Instant>,
 }
@@ -61,7 +64,7 @@ impl Socket {
     }
 
     fn of(stream: Stream) -> Self {
-        Self { stream, watched: false, last_read: None, last_write: None }
+        Self { stream, watched: None, last_read: None, last_write: None }
     }
 
     /// This end's address; a user's stream has none that is known here.
@@ -80,14 +83,18 @@ impl Socket {
         }
     }
 
+    fn is_watched(&self) -> bool {
+        self.watched.as_ref().is_some_and(|watched| watched.load(Ordering::Relaxed))
+    }
+
     fn read(&mut self, bytes: usize) {
-        if self.watched && bytes > 0 {
+        if bytes > 0 && self.is_watched() {
             self.last_read = Some(clock::now());
         }
     }
 
     fn wrote(&mut self, result: &io::Result<usize>) {
-        if self.watched && matches!(result, Ok(1..)) {
+        if matches!(result, Ok(1..)) && self.is_watched() {
             self.last_write = Some(clock::now());
         }
     }
@@ -108,13 +115,13 @@ impl Transport {
         }
     }
 
-    /// From here on, note the moments (or no longer).
-    pub(crate) fn watch(&mut self, watched: bool) {
+    /// From here on, note the moments whenever they are wanted.
+    pub(crate) fn watch(&mut self, watched: Arc<AtomicBool>) {
         let socket = match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_mut().0,
         };
-        socket.watched = watched;
+        socket.watched = Some(watched);
     }
 
     pub(crate) fn last_read(&self) -> Option<Instant> {
@@ -177,6 +184,7 @@ impl Probe {
 }
 
 impl AsyncRead for Socket {
+    #[inline] // hyper asks five times for one response, mostly in vain
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         match &mut self.stream {
@@ -192,13 +200,37 @@ impl AsyncRead for Socket {
 fn read_tcp(tcp: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
     loop {
         ready!(tcp.poll_read_ready(cx))?;
-        match tcp.try_read_buf(buf) {
+        let mut read = Ok(0);
+        let room = buf.remaining();
+        let tried = tcp.try_io(Interest::READABLE, || {
+            read = tcp.try_read_buf(buf);
+            match read {
+                // Less than there was room for: the socket is empty. To say so saves the system call that would find out, as
+                // tokio does where a stream is read by its owner.
+                Ok(bytes) if bytes > 0 && bytes < room && EDGE_TRIGGERED => Err(io::ErrorKind::WouldBlock.into()),
+                Ok(_) => Ok(()),
+                Err(ref error) => Err(error.kind().into()),
+            }
+        });
+        match (read, tried) {
             // The readiness was stale; it is cleared now, so this ends.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            result => return Poll::Ready(result.map(drop)),
+            (Err(error), _) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (Ok(0), Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+            (read, _) => return Poll::Ready(read.map(drop)),
         }
     }
 }
+
+/// Whether the system tells of bytes once, when they come (epoll, kqueue), and not as long as they are there.
+const EDGE_TRIGGERED: bool = cfg!(any(
+    target_os = "android",
+    target_os = "freebsd",
+    target_os = "ios",
+    target_os = "linux",
+    target_os = "macos",
+    target_os = "netbsd",
+    target_os = "openbsd",
+));
 
 fn write_tcp(
     tcp: &TcpStream,

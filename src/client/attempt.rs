@@ -7,15 +7,15 @@ use http::request::Parts;
 use super::{Inner, Resends};
 use crate::{
     clock::TimeAnchor,
-    connection::{Protocol, TraceRef},
-    exchange::{Exchange, Fields, Terms},
+    connection::TraceRef,
+    exchange::{Exchange, Fields, Shared, Terms},
     hooks::{
         self, ClientTrace, RetryReason, Stack,
         emit::{GetConn, Hooks},
     },
     pool::PoolKey,
     redact,
-    timeline::{Recorder, Report, RequestInfo, Tag},
+    timeline::{Recorder, Reports, RequestInfo, Tag},
 };
 
 /// One attempt of a call.
@@ -23,7 +23,7 @@ pub(super) struct Attempt {
     pub(super) hooks: Hooks,
     pub(super) info: Option<Arc<RequestInfo>>,
     pub(super) recorder: Option<Arc<Recorder>>,
-    pub(super) reports: Vec<Arc<dyn Report>>,
+    pub(super) reports: Reports,
     pub(super) get_conn: Option<GetConn>,
 }
 
@@ -43,7 +43,7 @@ impl Attempt {
         };
         let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
         let mut this =
-            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Vec::new(), get_conn: None };
+            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Reports::default(), get_conn: None };
         if !wanted && user.is_none() {
             return this;
         }
@@ -53,7 +53,7 @@ impl Attempt {
             let info = Arc::new(RequestInfo {
                 method: head.method.clone(),
                 url: redact::url(&head.uri),
-                host: lower_case(key.host()),
+                host: inner.host(key.host()),
                 port: key.port,
                 scheme: key.scheme(),
                 attempt,
@@ -68,7 +68,7 @@ impl Attempt {
                 None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
             };
             if inner.timeline || this.reports.iter().any(|report| report.records()) {
-                let reports = this.reports.clone();
+                let reports = this.reports.iter().cloned();
                 this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
             }
             this.info = Some(info);
@@ -98,17 +98,17 @@ impl Attempt {
         Waits(self.reports.clone())
     }
 
-    pub(super) fn exchange(&self, head: &Parts, protocol: Protocol, terms: Terms) -> Arc<Exchange> {
+    pub(super) fn exchange(&self, head: &Parts, connection: &Shared, terms: Terms) -> Arc<Exchange> {
         let fields = self.hooks.wants_fields().then(|| {
             let (method, uri, headers) = (head.method.clone(), head.uri.clone(), head.headers.clone());
-            Box::new(Fields { protocol, method, uri, headers })
+            Box::new(Fields { protocol: connection.info.protocol, method, uri, headers })
         });
-        Arc::new(Exchange::new(self.hooks.clone(), fields, terms))
+        connection.exchange(self.hooks.clone(), fields, terms)
     }
 }
 
 /// Owes the reports the end of a wait.
-pub(super) struct Waits(Vec<Arc<dyn Report>>);
+pub(super) struct Waits(Reports);
 
 impl Drop for Waits {
     fn drop(&mut self) {
@@ -117,7 +117,7 @@ impl Drop for Waits {
 }
 
 /// A host as records name it: one server has one name, however the URL spells it.
-fn lower_case(host: &str) -> Arc<str> {
+pub(super) fn lower_case(host: &str) -> Arc<str> {
     match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         true => host.to_ascii_lowercase().into(),
         false => host.into(),

@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -18,7 +18,7 @@ use crate::{
     exchange::{self, Conn, Home},
     hooks::{ClientTrace, CloseReason, IdleReturn, emit::Hooks},
     pool::{Permit, Pool, Poolable, Pooled, SlotId},
-    timeline::{ConnectionReport, DialOutcome, DialRecorder, PendingDial, Report, RequestInfo},
+    timeline::{ConnectionReport, DialOutcome, DialRecorder, PendingDial, Reports, RequestInfo},
 };
 
 pub(super) struct Dial {
@@ -28,7 +28,7 @@ pub(super) struct Dial {
     pub(super) trace: Option<Arc<dyn ClientTrace>>,
     pub(super) target: Target,
     pub(super) hooks: Hooks,
-    pub(super) reports: Vec<Arc<dyn Report>>,
+    pub(super) reports: Reports,
     pub(super) info: Option<Arc<RequestInfo>>,
     pub(super) setup: Option<TraceRef>,
     pub(super) progress: Arc<Progress>,
@@ -90,6 +90,7 @@ impl Dial {
             tls: dialed.tls,
             ready: clock::now(),
             setup,
+            peer_text: OnceLock::new(),
         };
         let hooks = Hooks::new(None, self.trace.clone());
         match exchange::open(dialed.transport, info, &self.exchange, hooks).await {

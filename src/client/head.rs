@@ -6,10 +6,15 @@ use http::{
     request::Parts,
 };
 
-use crate::{connection::Protocol, exchange::Payload, pool::PoolKey};
+use crate::{
+    connection::Protocol,
+    exchange::{Payload, Shared},
+    pool::PoolKey,
+};
 
 /// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
-pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, protocol: Protocol) {
+pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: &Shared) {
+    let protocol = conn.info.protocol;
     if key.has_userinfo()
         && let Some(authorization) = credentials(head)
     {
@@ -31,7 +36,7 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, protoc
         Protocol::Http1 => {
             head.version = Version::HTTP_11;
             if !head.headers.contains_key(HOST)
-                && let Ok(host) = HeaderValue::from_str(key.host_field())
+                && let Some(host) = conn.host(key.host_field())
             {
                 head.headers.insert(HOST, host);
             }

@@ -9,10 +9,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     task::{Context, Poll, Waker, ready},
     time::{Duration, Instant},
 };
@@ -102,28 +99,51 @@ impl Payload {
     }
 }
 
-/// A request's body on its way to hyper.
-pub(crate) struct RequestBody {
+/// A request's body on its way to hyper. Two words: hyper moves a request a dozen times, and a move of more than 256 bytes
+/// costs twice as much.
+pub(crate) enum RequestBody {
+    Empty(Arc<Exchange>),
+    Carrying(Box<Carrying>),
+}
+
+const _: () = assert!(size_of::<http::Request<RequestBody>>() <= 240, "with hyper's callback beside it: 256");
+
+/// A body that has bytes, or may have some.
+pub(crate) struct Carrying {
     payload: Payload,
     exchange: Arc<Exchange>,
     shared: Arc<Shared>,
-    dispatched: AtomicBool,
-    /// CONNECT: the stream stays open behind a head without a body.
-    is_connect: bool,
     /// Until when it waits for `100 Continue`, or may go on behind the answer.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: Arc<Shared>, is_connect: bool) -> Self {
-        Self { payload, exchange, shared, dispatched: AtomicBool::new(false), is_connect, timer: None }
+    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: &Arc<Shared>) -> Self {
+        match payload {
+            Payload::Empty | Payload::Gone => Self::Empty(exchange),
+            payload => {
+                Self::Carrying(Box::new(Carrying { payload, exchange, shared: Arc::clone(shared), timer: None }))
+            }
+        }
+    }
+
+    fn exchange(&self) -> &Arc<Exchange> {
+        match self {
+            Self::Empty(exchange) => exchange,
+            Self::Carrying(carrying) => &carrying.exchange,
+        }
     }
 
     /// The payload of a request that hyper gave back.
     pub(crate) fn into_payload(mut self) -> Payload {
-        std::mem::replace(&mut self.payload, Payload::Gone)
+        match &mut self {
+            Self::Empty(_) => Payload::Empty,
+            Self::Carrying(carrying) => std::mem::replace(&mut carrying.payload, Payload::Gone),
+        }
     }
+}
 
+impl Carrying {
     /// Whether the next bytes may go.
     fn poll_permission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
         // Nothing is to come, or all of it at once.
@@ -186,7 +206,13 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
+        let this = match self.get_mut() {
+            Self::Empty(exchange) => {
+                exchange.body_over();
+                return Poll::Ready(None);
+            }
+            Self::Carrying(carrying) => carrying,
+        };
         match this.poll_permission(cx) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(given_up)) => return Poll::Ready(Some(Err(given_up.into()))),
@@ -225,24 +251,28 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let end = self.payload.is_end();
-        if !self.dispatched.swap(true, Ordering::Relaxed) {
-            self.shared.wire.dispatch(&self.exchange, end && !self.is_connect);
-        }
+        let (end, exchange) = match self {
+            Self::Empty(exchange) => (true, exchange),
+            Self::Carrying(carrying) => (carrying.payload.is_end(), &carrying.exchange),
+        };
+        exchange.dispatch(end);
         if end {
-            self.exchange.body_over();
+            exchange.body_over();
         }
         end
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.payload.size_hint()
+        match self {
+            Self::Empty(_) => SizeHint::with_exact(0),
+            Self::Carrying(carrying) => carrying.payload.size_hint(),
+        }
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.exchange.never_dispatched();
+        self.exchange().never_dispatched();
     }
 }
 
@@ -251,15 +281,15 @@ impl Drop for RequestBody {
 /// Ends an attempt: tells how its response ended, and gives the connection back. Dropped, it was canceled.
 pub(crate) struct Ending {
     parts: Option<Parts>,
-    pub(crate) exchange: Arc<Exchange>,
-    pub(crate) status: Option<StatusCode>,
-    pub(crate) version: Option<Version>,
+    pub(super) exchange: Arc<Exchange>,
+    /// The response's, once it is here.
+    pub(super) head: Option<(StatusCode, Version)>,
     /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
-    pub(crate) bodiless: bool,
+    pub(super) bodiless: bool,
     /// The upload was refused before it had ended.
-    pub(crate) refused: bool,
+    pub(super) refused: bool,
     /// The connection can't be used again, whatever comes.
-    pub(crate) close: Option<CloseReason>,
+    pub(super) close: Option<CloseReason>,
 }
 
 struct Parts {
@@ -272,8 +302,7 @@ impl Ending {
         Self {
             parts: Some(Parts { response, loan }),
             exchange,
-            status: None,
-            version: None,
+            head: None,
             bodiless: false,
             refused: false,
             close: None,
@@ -293,6 +322,9 @@ impl Ending {
 
     /// The application dropped the body.
     fn dropped(&mut self, incoming: Incoming, bytes: u64) {
+        if self.parts.is_none() {
+            return;
+        }
         let after = self.close.map_or_else(|| After::Drain(Box::new(incoming)), After::Close);
         self.finish(ResponseOutcome::Dropped, None, bytes, after);
     }
@@ -315,8 +347,8 @@ impl Ending {
             response.done(&ResponseDoneInfo {
                 at,
                 outcome,
-                status: self.status,
-                version: self.version,
+                status: self.head.map(|(status, _)| status),
+                version: self.head.map(|(_, version)| version),
                 headers: None,
                 first_byte: marks.final_first_byte,
                 body_bytes,
@@ -346,9 +378,11 @@ impl Drop for Ending {
 #[derive(Default)]
 pub struct ResponseBody(Option<Box<Live>>);
 
-struct Live {
+/// A response from the moment when its request is sent: where it will be in the end, so that it is not moved there.
+pub(super) struct Live {
+    /// Absent before the response's head, and after its end.
     incoming: Option<Incoming>,
-    ending: Ending,
+    pub(super) ending: Ending,
     bytes: u64,
     deadline: Option<Pin<Box<Sleep>>>,
     idle: Option<Box<Idle>>,
@@ -378,19 +412,30 @@ impl Idle {
 
 impl ResponseBody {
     /// A body under way; one that is empty has ended at once.
-    pub(crate) fn new(incoming: Incoming, mut ending: Ending, deadline: Option<Pin<Box<Sleep>>>) -> Self {
-        if incoming.is_end_stream() || ending.bodiless {
+    pub(super) fn new(incoming: Incoming, mut live: Box<Live>) -> Self {
+        if incoming.is_end_stream() || live.ending.bodiless {
             // HTTP/2 may end the stream with a frame of its own; dropping the body before would reset it.
-            ending.exchange.park(incoming);
-            ending.complete(0);
+            live.ending.exchange.park(incoming);
+            live.ending.complete(0);
             return Self(None);
         }
-        let idle = ending.exchange.terms().body_idle.map(|limit| Box::new(Idle::new(limit)));
-        Self(Some(Box::new(Live { incoming: Some(incoming), ending, bytes: 0, deadline, idle })))
+        live.idle = live.ending.exchange.terms().body_idle.map(|limit| Box::new(Idle::new(limit)));
+        live.incoming = Some(incoming);
+        Self(Some(live))
     }
 }
 
 impl Live {
+    pub(super) fn new(ending: Ending, deadline: Option<Instant>) -> Box<Self> {
+        let deadline = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+        Box::new(Self { incoming: None, ending, bytes: 0, deadline, idle: None })
+    }
+
+    /// Nothing has come: whether it is too late for more.
+    pub(super) fn is_late(&mut self, cx: &mut Context<'_>) -> bool {
+        self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready())
+    }
+
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
         let polled = Pin::new(incoming).poll_frame(cx);
@@ -414,7 +459,7 @@ impl Live {
                 Poll::Ready(Some(Err(self.fail(error))))
             }
             Poll::Pending => {
-                let late = self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready());
+                let late = self.is_late(cx);
                 let idle = self.idle.as_mut().is_some_and(|idle| idle.is_over(cx));
                 if !(late || idle) {
                     return Poll::Pending;

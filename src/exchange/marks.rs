@@ -7,7 +7,10 @@
 use std::{
     error::Error as StdError,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -15,7 +18,10 @@ use std::{
 use http::{HeaderMap, Method, StatusCode, Uri};
 use hyper::body::Incoming;
 
-use super::upload::{May, Upload};
+use super::{
+    upload::{May, Upload},
+    wire::Wire,
+};
 use crate::{
     clock,
     connection::Protocol,
@@ -27,6 +33,9 @@ use crate::{
 /// One attempt on the wire.
 pub(crate) struct Exchange {
     pub(crate) hooks: Hooks,
+    wire: Arc<Wire>,
+    /// hyper has asked whether there is a body, which it does when it takes the request.
+    asked: AtomicBool,
     marks: Mutex<Marks>,
     fields: Option<Box<Fields>>,
     upload: Mutex<Upload>,
@@ -50,6 +59,8 @@ pub(crate) struct Terms {
     pub(crate) max_informational: u16,
     /// Bytes of a head or of trailers that are taken.
     pub(crate) max_head_bytes: usize,
+    /// CONNECT: the stream stays open behind a head without a body.
+    pub(crate) is_connect: bool,
     /// From the request's last byte to the head of its response.
     pub(crate) response_header: Option<Duration>,
     /// Between two pieces of the body, while its reader waits.
@@ -110,9 +121,11 @@ pub(crate) struct Marks {
 }
 
 impl Exchange {
-    pub(crate) fn new(hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms) -> Self {
+    pub(super) fn new(hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms, wire: Arc<Wire>) -> Self {
         Self {
             hooks,
+            wire,
+            asked: AtomicBool::new(false),
             marks: Mutex::default(),
             fields,
             terms,
@@ -144,6 +157,13 @@ impl Exchange {
     }
 
     // === the request's side ===
+
+    /// hyper takes the request; the first call counts. `ends`: it has no body.
+    pub(super) fn dispatch(self: &Arc<Self>, ends: bool) {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.wire.dispatch(self, ends && !self.terms.is_connect);
+        }
+    }
 
     /// hyper took the request and will write it now.
     pub(crate) fn dispatched(&self, stream_id: Option<u32>) {
@@ -262,7 +282,7 @@ impl Exchange {
 
     /// The request can't be written any further.
     pub(crate) fn write_failed(&self, error: &Error) {
-        if self.marks().dispatched {
+        if self.lock().dispatched {
             self.request_written(self.hooks.now(), Some(error));
         }
         self.side_over(|marks| marks.request_over = true);
@@ -473,7 +493,7 @@ impl Exchange {
 
     /// The request was never handed to the wire, and will not be.
     pub(crate) fn never_dispatched(&self) {
-        if !self.marks().dispatched {
+        if !self.lock().dispatched {
             self.side_over(|marks| (marks.request_over, marks.response_over) = (true, true));
         }
     }

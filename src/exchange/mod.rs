@@ -10,6 +10,7 @@ mod failure;
 mod flow;
 mod frames;
 mod heads;
+mod in_flight;
 mod marks;
 mod sensor;
 mod upload;
@@ -21,24 +22,31 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Poll, Waker},
+    task::Waker,
     time::{Duration, Instant},
 };
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::{
     body::Incoming,
-    client::conn::{TrySendError, http1, http2},
+    client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::Sleep;
 
 pub use self::body::ResponseBody;
-use self::{body::must_close, driver::Engine, sensor::Sensor, wire::Wire};
+use self::{
+    body::Live,
+    driver::Engine,
+    in_flight::{Answer, InFlight},
+    sensor::Sensor,
+    wire::Wire,
+};
 pub(crate) use self::{
-    body::{Ending, Payload, RequestBody, expects_continue},
+    body::{Ending, Payload, RequestBody, asks_to_close, expects_continue},
     driver::Driver,
+    in_flight::{Asks, Failed},
     marks::{Exchange, Fields, Terms},
 };
 use crate::{
@@ -46,7 +54,7 @@ use crate::{
     connection::{ConnectionInfo, Protocol},
     error::{Error, Kind},
     hooks::{
-        CloseInitiator, CloseReason, IdleReturn, RetryReason,
+        CloseInitiator, CloseReason, IdleReturn,
         emit::{self, Hooks},
     },
     phase::Phase,
@@ -88,6 +96,8 @@ pub(crate) struct Shared {
     requests: AtomicU64,
     answered: AtomicU64,
     desk: Mutex<Desk>,
+    /// The `Host` field of the first request.
+    host: OnceLock<HeaderValue>,
 }
 
 /// Where a connection is left for its driver.
@@ -157,11 +167,11 @@ pub(crate) async fn open(
         requests: AtomicU64::new(0),
         answered: AtomicU64::new(0),
         desk: Mutex::default(),
+        host: OnceLock::new(),
         info: Arc::new(info),
     });
     let protocol = shared.info.protocol;
-    // HTTP/2 frames belong to many requests, so their moments are always taken.
-    let io = TokioIo::new(Sensor::new(transport, protocol, wire, protocol == Protocol::Http2));
+    let io = TokioIo::new(Sensor::new(transport, protocol, wire));
     let failed = |error| Error::with(Kind::ConnectFailed, Phase::Connect, error);
     let (conn, engine) = match protocol {
         Protocol::Http1 => {
@@ -216,6 +226,24 @@ impl Shared {
 
     fn home(&self) -> &dyn Home {
         &**self.home.get().expect("a connection is settled before its driver runs")
+    }
+
+    /// A request on this connection.
+    pub(crate) fn exchange(&self, hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms) -> Arc<Exchange> {
+        Arc::new(Exchange::new(hooks, fields, terms, Arc::clone(&self.wire)))
+    }
+
+    /// A `Host` field. Nearly all requests of a connection have the same one, so it is made once.
+    pub(crate) fn host(&self, field: &str) -> Option<HeaderValue> {
+        match self.host.get() {
+            Some(known) if known.as_bytes() == field.as_bytes() => Some(known.clone()),
+            Some(_) => HeaderValue::from_str(field).ok(),
+            None => {
+                let host = HeaderValue::from_str(field).ok()?;
+                let _ = self.host.set(host.clone());
+                Some(host)
+            }
+        }
     }
 
     pub(crate) fn requests(&self) -> u64 {
@@ -289,8 +317,8 @@ impl Conn {
                     return Err(CloseReason::SurplusBytes);
                 }
                 Waiting::Bytes if looks < 3 => tokio::task::yield_now().await,
-                // The driver is on another thread that has no time for it.
-                Waiting::Bytes => tokio::time::sleep(Duration::from_millis(1)).await,
+                // The driver is on another thread that has no time for it. Boxed: no request that is not held up pays for it.
+                Waiting::Bytes => Box::pin(tokio::time::sleep(Duration::from_millis(1))).await,
             }
             looks += 1;
         }
@@ -306,138 +334,31 @@ impl Conn {
 /// How often a used connection is looked at while its driver reads what waits there.
 const MAX_LOOKS: u32 = 20;
 
-/// Why a request was not answered.
-pub(crate) struct Failed {
-    pub(crate) error: Error,
-    /// The request, if it was given back without a byte of it sent.
-    pub(crate) unsent: Option<Payload>,
-    /// The server's word that it did nothing for it.
-    pub(crate) refused: Option<RetryReason>,
-    /// Whether the connection took any byte of the request.
-    pub(crate) touched: bool,
-    /// Whether a byte of a response came.
-    pub(crate) answered: bool,
-}
-
-/// Sends a request, and waits for the head of its response.
+/// Sends a request. What it returns waits for the head of the response.
 ///
 /// # Cancel safety
 ///
 /// Dropped, the attempt ends as `canceled`; an HTTP/1 connection is closed, an HTTP/2 stream reset.
-pub(crate) async fn send(
+pub(crate) fn send(
     conn: Conn,
     request: Request<RequestBody>,
     exchange: Arc<Exchange>,
     (response, owed): (emit::Response, emit::Return),
-    deadline: Option<Instant>,
-) -> Result<Response<ResponseBody>, Box<Failed>> {
-    let (is_connect, is_head) = (request.method() == Method::CONNECT, request.method() == Method::HEAD);
-    // Kept for the decision after the response; asking for the close is rare.
-    let asked_to_close = body::asks_to_close(request.headers());
+    asks: Asks,
+) -> impl Future<Output = Result<Response<ResponseBody>, Box<Failed>>> + Send {
     let shared = Arc::clone(conn.shared());
-    let (result, mut ending) = match conn {
+    let (answer, loan) = match conn {
         Conn::Http1 { mut sender, shared } => {
-            let sent = in_time(deadline, sender.try_send_request(request), &exchange);
-            let ending = Ending::new(response, Loan::Http1 { sender, shared, owed }, Arc::clone(&exchange));
-            (sent.await.map(Sent::Done), ending)
+            let answer = Answer::Http1 { answer: sender.try_send_request(request) };
+            (answer, Loan::Http1 { sender, shared, owed })
         }
         Conn::Http2 { mut sender, shared } => {
-            let sent = in_time(deadline, or_aborted(sender.try_send_request(request), &exchange), &exchange);
-            let ending = Ending::new(response, Loan::Http2 { shared, owed }, Arc::clone(&exchange));
-            (sent.await, ending)
+            let answer = Answer::Http2 { answer: sender.try_send_request(request) };
+            (answer, Loan::Http2 { shared, owed })
         }
     };
-    let (error, unsent, refused) = match result {
-        Some(Sent::Done(Ok(response))) => {
-            shared.answered.fetch_add(1, Ordering::Relaxed);
-            ending.refused = exchange.answer(response.status());
-            ending.status = Some(response.status());
-            ending.version = Some(response.version());
-            ending.bodiless = is_head || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-            if response.version() < Version::HTTP_2 {
-                let reason = must_close(response.status(), response.version(), response.headers(), is_connect);
-                ending.close = reason.or(asked_to_close.then_some(CloseReason::ConnectionClose));
-                if let Some(reason) = ending.close {
-                    // Said now: the peer may close before the body is read.
-                    shared.closing(reason);
-                    let by_us = asked_to_close || reason == CloseReason::Upgraded;
-                    shared.desk().asked_by = Some(if by_us { CloseInitiator::Client } else { CloseInitiator::Server });
-                }
-                if exchange.is_watched() && !ending.bodiless && body::runs_until_close(response.headers()) {
-                    exchange.runs_until_close();
-                }
-            } else {
-                shared.wire.answered(&exchange, response.status());
-            }
-            let timer = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
-            return Ok(response.map(|incoming| ResponseBody::new(incoming, ending, timer)));
-        }
-        Some(Sent::Aborted(kind)) => (Error::new(kind, exchange.phase()), None, None),
-        Some(Sent::Done(Err(mut failed))) => {
-            let unsent = failed.take_message().map(|request| request.into_body().into_payload());
-            let error = failed.into_error();
-            if error.is_user() {
-                shared.wire.refused(&exchange);
-            }
-            let refused = failure::refused(&error, &exchange, shared.wire.goaway());
-            (failure::of_exchange(error, &exchange), unsent, refused)
-        }
-        None => (Error::timeout(exchange.phase()), None, None),
-    };
-    let marks = exchange.marks();
-    ending.failed(&error, 0);
-    Err(Box::new(Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte }))
-}
-
-/// What came of a request.
-#[expect(clippy::large_enum_variant, reason = "on the stack, for a moment")]
-enum Sent {
-    Done(Result<Response<Incoming>, TrySendError<Request<RequestBody>>>),
-    /// It is to be given up, alone on its connection.
-    Aborted(Kind),
-}
-
-/// HTTP/2: what the wire shows may end one request, and must not end the others.
-async fn or_aborted(
-    sent: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-    exchange: &Exchange,
-) -> Sent {
-    let mut sent = std::pin::pin!(sent);
-    // What ends it comes first: the answer may have come in the same read.
-    std::future::poll_fn(|cx| match exchange.poll_aborted(cx) {
-        Some(kind) => Poll::Ready(Sent::Aborted(kind)),
-        None => sent.as_mut().poll(cx).map(Sent::Done),
-    })
-    .await
-}
-
-/// `None` once the deadline has passed, or the head of the response is late.
-async fn in_time<T>(deadline: Option<Instant>, head: impl Future<Output = T>, exchange: &Exchange) -> Option<T> {
-    let mut head = std::pin::pin!(head);
-    if exchange.terms().response_header.is_none() {
-        return within(deadline, head).await;
-    }
-    let late = async {
-        let due = std::future::poll_fn(|cx| exchange.poll_head_due(cx)).await;
-        tokio::time::sleep_until(due.into()).await;
-    };
-    let head = async {
-        tokio::select! {
-            // What has come is taken, however late.
-            biased;
-            head = head.as_mut() => Some(head),
-            () = late => None,
-        }
-    };
-    within(deadline, head).await.flatten()
-}
-
-/// `None` once the deadline has passed.
-async fn within<T>(deadline: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
-    match deadline {
-        None => Some(future.await),
-        Some(deadline) => tokio::time::timeout_at(deadline.into(), future).await.ok(),
-    }
+    let body = Live::new(Ending::new(response, loan, exchange), asks.deadline);
+    InFlight::new(answer, body, shared, asks)
 }
 
 /// The most bytes of a dropped body for which its connection is waited for: what one read or two bring.

@@ -48,6 +48,8 @@ enum Scanner {
         matched: usize,
         /// The head has passed, and its mark is due.
         head_due: bool,
+        /// Bytes of a request have passed, and its last one has not been told.
+        unwritten: bool,
         /// Whose head is being looked for.
         head_of: Option<Arc<Exchange>>,
         /// The heads of its response.
@@ -65,10 +67,13 @@ enum Scanner {
 }
 
 impl Sensor {
-    pub(crate) fn new(mut transport: Transport, protocol: Protocol, wire: Arc<Wire>, watched: bool) -> Self {
-        transport.watch(watched);
+    pub(crate) fn new(mut transport: Transport, protocol: Protocol, wire: Arc<Wire>) -> Self {
+        transport.watch(wire.watched());
         let protocol = match protocol {
-            Protocol::Http1 => Scanner::Http1 { matched: 0, head_due: false, head_of: None, heads: Heads::default() },
+            Protocol::Http1 => {
+                let heads = Heads::default();
+                Scanner::Http1 { matched: 0, head_due: false, unwritten: false, head_of: None, heads }
+            }
             Protocol::Http2 => Scanner::Http2 {
                 out: Frames::outbound(),
                 inbound: Frames::inbound(),
@@ -80,19 +85,13 @@ impl Sensor {
         Self { transport, wire, protocol }
     }
 
-    /// Before bytes pass: whether the moments are wanted.
-    fn watch(&mut self) {
-        if let Scanner::Http1 { .. } = self.protocol {
-            self.transport.watch(self.wire.is_watched());
-        }
-    }
-
     /// These bytes passed outwards.
     fn passed_out<'a>(&mut self, bytes: impl Iterator<Item = &'a [u8]>) {
         match &mut self.protocol {
-            Scanner::Http1 { matched, head_due, head_of, heads } => {
+            Scanner::Http1 { matched, head_due, unwritten, head_of, heads } => {
                 let Some(current) = self.wire.current() else { return };
                 current.touched();
+                *unwritten = true;
                 if !head_of.as_ref().is_some_and(|exchange| Arc::ptr_eq(exchange, &current)) {
                     (*matched, *head_due, *heads) = (0, false, Heads::default());
                     *head_of = Some(Arc::clone(&current));
@@ -102,7 +101,9 @@ impl Sensor {
                 }
                 for bytes in bytes {
                     if *matched < END_OF_HEAD.len() {
-                        *matched = end_of_head(*matched, bytes);
+                        // A head is mostly written alone, so that its end is seen without looking at every byte.
+                        let at_end = bytes.ends_with(END_OF_HEAD);
+                        *matched = if at_end { END_OF_HEAD.len() } else { end_of_head(*matched, bytes) };
                         *head_due |= *matched == END_OF_HEAD.len();
                     }
                 }
@@ -118,7 +119,7 @@ impl Sensor {
 
     /// Takes the write marks that are due, unless TLS still holds bytes back.
     fn take_due(&mut self) {
-        if self.transport.holds_back() {
+        if !self.mark_is_due() || self.transport.holds_back() {
             return;
         }
         let at = self.transport.last_write();
@@ -147,11 +148,13 @@ impl Sensor {
     /// Everything that hyper wrote has reached the socket.
     fn flushed(&mut self) {
         self.take_due();
-        if let Scanner::Http1 { .. } = self.protocol
+        // hyper flushes three times for one request.
+        if let Scanner::Http1 { unwritten: unwritten @ true, .. } = &mut self.protocol
             && !self.transport.holds_back()
             && let Some(exchange) = self.wire.current()
             && exchange.is_all_given()
         {
+            *unwritten = false;
             exchange.wrote_request(self.transport.last_write());
         }
     }
@@ -217,7 +220,6 @@ fn end_of_head(mut matched: usize, bytes: &[u8]) -> usize {
 
 impl AsyncRead for Sensor {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.watch();
         let before = buf.filled().len();
         match ready!(Pin::new(&mut self.transport).poll_read(cx, buf)) {
             Ok(()) if buf.filled().len() > before => Poll::Ready(self.passed_in(&buf.filled()[before..])),
@@ -237,7 +239,6 @@ impl AsyncRead for Sensor {
 
 impl AsyncWrite for Sensor {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.watch();
         if self.mark_is_due() {
             // The mark's bytes go first, or its moment could not be told from that of the bytes behind it.
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
@@ -253,7 +254,6 @@ impl AsyncWrite for Sensor {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.watch();
         if self.mark_is_due() {
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
             self.take_due();

@@ -23,9 +23,9 @@ use crate::connection::{GoAway, Http2Record, Protocol};
 /// Shared by a connection's sensor, its bodies and its driver.
 pub(crate) struct Wire {
     on_wire: Mutex<OnWire>,
-    /// HTTP/1: whether anybody wants the moments of the request under way. hyper reads five times for one response, so
-    /// this is asked without the lock.
-    watched: AtomicBool,
+    /// Whether anybody wants the moments of what passes: those of the request under way, on HTTP/1. The frames of HTTP/2
+    /// belong to many requests, so theirs are always taken. The socket asks for itself.
+    watched: Arc<AtomicBool>,
     /// The peer has ended the connection.
     peer_ended: AtomicBool,
     /// HTTP/1: bytes came that no request asked for.
@@ -76,7 +76,8 @@ impl Wire {
             })),
         };
         let no = || AtomicBool::new(false);
-        Self { on_wire: Mutex::new(on_wire), watched: no(), peer_ended: no(), surplus: no(), released: no() }
+        let watched = Arc::new(AtomicBool::new(protocol == Protocol::Http2));
+        Self { on_wire: Mutex::new(on_wire), watched, peer_ended: no(), surplus: no(), released: no() }
     }
 
     fn lock(&self) -> MutexGuard<'_, OnWire> {
@@ -216,8 +217,9 @@ impl Wire {
         self.current().is_some_and(|exchange| !exchange.is_consumed())
     }
 
-    pub(super) fn is_watched(&self) -> bool {
-        self.watched.load(Ordering::Relaxed)
+    /// Whether the moments of what passes now are wanted.
+    pub(super) fn watched(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.watched)
     }
 
     /// HTTP/1: the request under way.
@@ -440,14 +442,11 @@ mod tests {
         hooks::{ClientTrace, emit::Hooks},
     };
 
-    fn dispatched(wire: &Wire, ends: bool) -> Arc<Exchange> {
+    fn dispatched(wire: &Arc<Wire>, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
-        let exchange = Arc::new(Exchange::new(
-            hooks,
-            None,
-            Terms { max_informational: 50, max_head_bytes: 1000, ..Terms::default() },
-        ));
-        wire.dispatch(&exchange, ends);
+        let terms = Terms { max_informational: 50, max_head_bytes: 1000, ..Terms::default() };
+        let exchange = Arc::new(Exchange::new(hooks, None, terms, Arc::clone(wire)));
+        exchange.dispatch(ends);
         exchange
     }
 
@@ -457,7 +456,7 @@ mod tests {
 
     #[test]
     fn streams_are_numbered_in_the_order_of_dispatch() {
-        let wire = Wire::new(Protocol::Http2);
+        let wire = Arc::new(Wire::new(Protocol::Http2));
         let (first, second) = (dispatched(&wire, true), dispatched(&wire, false));
         for (stream, ends) in [(1, true), (3, false)] {
             wire.told_out(Fact::HeadersBegin { stream, ends, cut: false }, None);
@@ -490,7 +489,7 @@ mod tests {
             }),
         ];
         for (name, wrong) in wrongs {
-            let wire = Wire::new(Protocol::Http2);
+            let wire = Arc::new(Wire::new(Protocol::Http2));
             let (first, other) = (dispatched(&wire, true), dispatched(&wire, true));
             wrong(&wire, &first);
             let later = dispatched(&wire, true);
@@ -503,7 +502,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_hyper_refused_is_forgotten_and_the_next_ones_keep_their_numbers() {
-        let wire = Wire::new(Protocol::Http2);
+        let wire = Arc::new(Wire::new(Protocol::Http2));
         let refused = dispatched(&wire, true);
         wire.refused(&refused);
         let next = dispatched(&wire, true);

@@ -166,6 +166,10 @@ impl Response {
 impl Drop for Response {
     /// The last resort (a runtime that dies); the owners end it themselves.
     fn drop(&mut self) {
+        // Also where nobody listens: an error would be made for nothing, and it allocates.
+        if !self.owed.0.as_ref().is_some_and(Hooks::installed) {
+            return;
+        }
         let error = Error::canceled(Phase::Request);
         self.owed.pay(|t, at| {
             t.response_done(&ResponseDoneInfo {

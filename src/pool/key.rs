@@ -34,14 +34,18 @@ impl PoolKey {
         };
         let authority = uri.authority().ok_or_else(|| Error::invalid("the URL has no host"))?.clone();
         let text = authority.as_str();
-        let start = text.bytes().rposition(|byte| byte == b'@').map_or(0, |at| at + 1);
-        // `Authority` has been checked: what follows an address in brackets, or a name, is the port.
-        let host = text[start..].bytes();
-        let end = match text.as_bytes().get(start) {
-            Some(b'[') => host.take_while(|byte| *byte != b']').count() + 1,
-            _ => host.take_while(|byte| *byte != b':').count(),
-        };
-        let end = (start + end).min(text.len());
+        // `Authority` has been checked: what follows an address in brackets, or a name, is the port. One pass, on every
+        // request's way.
+        let (mut start, mut end, mut bracketed) = (0, text.len(), false);
+        for (at, byte) in text.bytes().enumerate() {
+            match byte {
+                b'@' => (start, end, bracketed) = (at + 1, text.len(), false),
+                b'[' => bracketed = true,
+                b']' => bracketed = false,
+                b':' if !bracketed && end == text.len() => end = at,
+                _ => {}
+            }
+        }
         if start == end {
             return Err(Error::invalid("the URL has no host"));
         }
@@ -94,9 +98,11 @@ fn default_port(https: bool) -> u16 {
 
 impl PartialEq for PoolKey {
     fn eq(&self, other: &Self) -> bool {
-        self.https == other.https
-            && self.port == other.port
-            && self.bracketed_host().eq_ignore_ascii_case(other.bracketed_host())
+        self.https == other.https && self.port == other.port && {
+            let (host, other) = (self.bracketed_host().as_bytes(), other.bracketed_host().as_bytes());
+            // Mostly they are spelled alike, and that is seen at once.
+            host == other || host.eq_ignore_ascii_case(other)
+        }
     }
 }
 

@@ -47,7 +47,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             let idle_time = now.saturating_duration_since(since);
             let reason = if !slot.conn.as_ref().is_some_and(Poolable::is_open) {
                 Some(CloseReason::PeerClosed)
-            } else if self.idle_for_too_long(slot, now) {
+            } else if self.config.idle_timeout.is_some_and(|timeout| idle_time >= timeout) {
                 Some(CloseReason::IdleTimeout)
             } else if self.too_old(slot, now) {
                 Some(CloseReason::LifetimeExpired)

@@ -32,7 +32,7 @@ pub struct RequestInfo {
     /// The method.
     pub method: Method,
     /// The URL with its secrets replaced, as in the `url.full` attribute.
-    pub url: String,
+    pub url: Arc<str>,
     /// The host, without brackets.
     pub host: Arc<str>,
     /// The port, the scheme's default filled in.
@@ -382,6 +382,26 @@ pub trait Report: Send + Sync {
 
     /// The attempt is over. Called once.
     fn finished(&self, timeline: &Timeline);
+}
+
+/// The reports of one attempt. The first two, which are spans and metrics mostly, take no allocation.
+#[derive(Clone, Default)]
+pub(crate) struct Reports {
+    few: [Option<Arc<dyn Report>>; 2],
+    more: Vec<Arc<dyn Report>>,
+}
+
+impl Reports {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Report>> {
+        self.few.iter().flatten().chain(&self.more)
+    }
+}
+
+impl FromIterator<Arc<dyn Report>> for Reports {
+    fn from_iter<I: IntoIterator<Item = Arc<dyn Report>>>(reports: I) -> Self {
+        let mut reports = reports.into_iter();
+        Self { few: [reports.next(), reports.next()], more: reports.collect() }
+    }
 }
 
 /// One reporter's view of one connection. It is opened in use, by its own dial, which returns it as a request does.

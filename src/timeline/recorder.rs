@@ -15,32 +15,41 @@ use crate::hooks::*;
 /// The internal trace of one attempt.
 pub(crate) struct Recorder {
     state: Mutex<State>,
-    reports: Vec<Arc<dyn Report>>,
+    reports: Reports,
     keep_hooks: bool,
 }
 
-enum State {
-    Live(Box<Live>),
-    Over(Arc<Timeline>),
-}
-
-struct Live {
-    timeline: Timeline,
+struct State {
+    /// Shared once it is over, and not before: the record is made where it stays.
+    timeline: Arc<Timeline>,
     response_done: bool,
     returned: bool,
+}
+
+impl State {
+    fn is_over(&self) -> bool {
+        self.response_done && self.returned
+    }
+}
+
+/// What a hook may change.
+struct Live<'a> {
+    timeline: &'a mut Timeline,
+    response_done: &'a mut bool,
+    returned: &'a mut bool,
 }
 
 impl Recorder {
     pub(crate) fn new(
         anchor: TimeAnchor,
         request: Arc<RequestInfo>,
-        reports: Vec<Arc<dyn Report>>,
+        reports: impl IntoIterator<Item = Arc<dyn Report>>,
         keep_hooks: bool,
     ) -> Self {
+        let reports: Reports = reports.into_iter().collect();
         let trace = reports.iter().find_map(|report| report.trace());
-        let timeline = Timeline::new(anchor, request, trace);
-        let live = Live { timeline, response_done: false, returned: false };
-        Self { state: Mutex::new(State::Live(Box::new(live))), reports, keep_hooks }
+        let timeline = Arc::new(Timeline::new(anchor, request, trace));
+        Self { state: Mutex::new(State { timeline, response_done: false, returned: false }), reports, keep_hooks }
     }
 
     /// The span that `get-connection` was started with.
@@ -63,10 +72,8 @@ impl Recorder {
     }
 
     fn live<T>(&self, read: impl FnOnce(&Timeline) -> Option<T>) -> Option<T> {
-        match &*self.lock() {
-            State::Live(live) => read(&live.timeline),
-            State::Over(_) => None,
-        }
+        let state = self.lock();
+        if state.is_over() { None } else { read(&state.timeline) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -75,22 +82,27 @@ impl Recorder {
     }
 
     /// Records one hook, unless the attempt is over; ends the attempt if this was its last.
-    fn record(&self, hook: &'static str, at: Option<Instant>, fold: impl FnOnce(&mut Live)) {
-        let mut state = self.lock();
-        let State::Live(live) = &mut *state else { return };
-        if let (true, Some(at)) = (self.keep_hooks, at) {
-            live.timeline.called(hook, at);
-        }
-        fold(live);
-        if !(live.response_done && live.returned) {
+    fn record(&self, hook: &'static str, at: Option<Instant>, fold: impl FnOnce(Live<'_>)) {
+        let mut guard = self.lock();
+        if guard.is_over() {
             return;
         }
-        live.timeline.close();
-        let placeholder = Timeline::new(live.timeline.anchor, Arc::clone(&live.timeline.request), None);
-        let timeline = Arc::new(std::mem::replace(&mut live.timeline, placeholder));
-        *state = State::Over(Arc::clone(&timeline));
-        drop(state);
-        for report in &self.reports {
+        let state = &mut *guard;
+        let timeline = Arc::get_mut(&mut state.timeline).expect("a record is not shared before it is over");
+        if let (true, Some(at)) = (self.keep_hooks, at) {
+            timeline.called(hook, at);
+        }
+        let (response_done, returned) = (&mut state.response_done, &mut state.returned);
+        fold(Live { timeline, response_done, returned });
+        if !state.is_over() {
+            return;
+        }
+        if let Some(timeline) = Arc::get_mut(&mut state.timeline) {
+            timeline.close();
+        }
+        let timeline = Arc::clone(&state.timeline);
+        drop(guard);
+        for report in self.reports.iter() {
             report.finished(&timeline);
         }
     }
@@ -222,7 +234,7 @@ impl ClientTrace for Recorder {
         };
         let mut waited = Duration::ZERO;
         self.record("got_conn", Some(info.at), |live| {
-            let timeline = &mut live.timeline;
+            let timeline = live.timeline;
             match (&mut timeline.wait, info.wait) {
                 (Some(wait), Some(cause)) => {
                     (wait.end, wait.cause) = (Some(info.at), Some(cause));
@@ -236,7 +248,7 @@ impl ClientTrace for Recorder {
             }
             timeline.connection = Some(used.clone());
         });
-        for report in &self.reports {
+        for report in self.reports.iter() {
             report.got_connection(&used, waited);
         }
     }
@@ -250,7 +262,7 @@ impl ClientTrace for Recorder {
             }
             live.timeline.error = Some(info.error.clone());
             live.timeline.response_end = Some(info.at);
-            (live.response_done, live.returned) = (true, true);
+            (*live.response_done, *live.returned) = (true, true);
         });
     }
 
@@ -258,7 +270,7 @@ impl ClientTrace for Recorder {
         self.record("put_idle_conn", Some(info.at), |live| {
             live.timeline.idle_return = Some(info.outcome);
             live.timeline.event(info.at, EventKind::IdleReturn(info.outcome));
-            live.returned = true;
+            *live.returned = true;
         });
     }
 
@@ -283,7 +295,7 @@ impl ClientTrace for Recorder {
 
     fn dns_start(&self, info: &DnsStartInfo<'_>) {
         self.record("dns_start", Some(info.at), |live| {
-            setup_hook(&mut live.timeline, |timeline| {
+            setup_hook(live.timeline, |timeline| {
                 let host = info.host.to_owned();
                 timeline.step(info.at, SetupDetail::Dns { host, addrs: Vec::new(), coalesced: false });
             });
@@ -304,7 +316,7 @@ impl ClientTrace for Recorder {
 
     fn connect_start(&self, info: &ConnectStartInfo) {
         self.record("connect_start", Some(info.at), |live| {
-            setup_hook(&mut live.timeline, |timeline| {
+            setup_hook(live.timeline, |timeline| {
                 let detail = SetupDetail::Connect { peer: info.addr, local: None, attempt: info.attempt };
                 timeline.step(info.at, detail);
             });
@@ -325,7 +337,7 @@ impl ClientTrace for Recorder {
 
     fn tunnel_start(&self, info: &TunnelStartInfo<'_>) {
         self.record("tunnel_start", Some(info.at), |live| {
-            setup_hook(&mut live.timeline, |timeline| {
+            setup_hook(live.timeline, |timeline| {
                 let host = info.host.to_owned();
                 timeline.step(info.at, SetupDetail::Tunnel { host, port: info.port, status: None });
             });
@@ -346,7 +358,7 @@ impl ClientTrace for Recorder {
 
     fn tls_handshake_start(&self, info: &TlsHandshakeStartInfo<'_>) {
         self.record("tls_handshake_start", Some(info.at), |live| {
-            setup_hook(&mut live.timeline, |timeline| {
+            setup_hook(live.timeline, |timeline| {
                 let server_name = info.server_name.map(str::to_owned);
                 timeline.step(info.at, SetupDetail::Tls { server_name, tls: None });
             });
@@ -397,7 +409,7 @@ impl ClientTrace for Recorder {
 
     fn response_done(&self, info: &ResponseDoneInfo<'_>) {
         self.record("response_done", Some(info.at), |live| {
-            let timeline = &mut live.timeline;
+            let timeline = live.timeline;
             timeline.response_end = Some(info.at);
             timeline.response_outcome = Some(info.outcome);
             timeline.status = info.status;
@@ -409,7 +421,7 @@ impl ClientTrace for Recorder {
             if info.detail_lost {
                 timeline.lose_detail();
             }
-            live.response_done = true;
+            *live.response_done = true;
         });
     }
 
@@ -428,10 +440,8 @@ impl TimelineHandle {
     /// The record, or `None` while the attempt is under way.
     #[must_use]
     pub fn get(&self) -> Option<Arc<Timeline>> {
-        match &*self.0.lock() {
-            State::Over(timeline) => Some(Arc::clone(timeline)),
-            State::Live(_) => None,
-        }
+        let state = self.0.lock();
+        state.is_over().then(|| Arc::clone(&state.timeline))
     }
 }
 
@@ -448,21 +458,20 @@ pub(crate) struct DialRecorder {
 
 impl DialRecorder {
     pub(crate) fn new(request: &Arc<RequestInfo>) -> Self {
-        Self { recorder: Recorder::new(TimeAnchor::new(), Arc::clone(request), Vec::new(), false) }
+        Self { recorder: Recorder::new(TimeAnchor::new(), Arc::clone(request), [], false) }
     }
 
     /// The record, once the dial has ended.
     pub(crate) fn record(&self, end: Instant, error: Option<Error>) -> Option<DialRecord> {
         let mut state = self.recorder.lock();
-        let State::Live(live) = &mut *state else { return None };
-        let request = &live.timeline.request;
+        let timeline = Arc::get_mut(&mut state.timeline)?;
         Some(DialRecord {
-            anchor: live.timeline.anchor,
-            start: live.timeline.start,
+            anchor: timeline.anchor,
+            start: timeline.start,
             end,
-            host: Arc::clone(&request.host),
-            port: request.port,
-            setup: std::mem::take(&mut live.timeline.setup),
+            host: Arc::clone(&timeline.request.host),
+            port: timeline.request.port,
+            setup: std::mem::take(&mut timeline.setup),
             error,
         })
     }

@@ -45,11 +45,12 @@ pub(super) fn inject(
         && span.is_valid()
         && let Ok(value) = HeaderValue::from_bytes(&traceparent(span))
     {
-        headers.insert(TRACEPARENT, value);
+        // The removal first: it costs nothing in an empty map.
         match HeaderValue::try_from(span.trace_state().header()) {
             Ok(state) if !state.is_empty() => drop(headers.insert(TRACESTATE, state)),
             _ => drop(headers.remove(TRACESTATE)),
         }
+        headers.insert(TRACEPARENT, value);
     }
     let baggage = parent.baggage();
     if carried & BAGGAGE_FIELD != 0

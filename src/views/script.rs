@@ -45,7 +45,7 @@ impl Ask {
     fn info(&self, attempt: u32) -> Arc<RequestInfo> {
         Arc::new(RequestInfo {
             method: self.method.clone(),
-            url: "https://example.com/a".to_owned(),
+            url: "https://example.com/a".into(),
             host: "example.com".into(),
             port: 443,
             scheme: "https",
@@ -130,6 +130,7 @@ impl Attempt {
             tls: None,
             ready: self.start,
             setup,
+            peer_text: std::sync::OnceLock::new(),
         });
         self.recorder.got_conn(&GotConnInfo {
             at: self.at(7),

@@ -29,11 +29,11 @@ use http::request::Parts;
 use opentelemetry::{
     Context, InstrumentationScope,
     baggage::BaggageExt,
-    global::{self, BoxedSpan, BoxedTracer, ObjectSafeTracerProvider},
+    global,
     propagation::TextMapPropagator,
     trace::{
         Link, Span, SpanBuilder, SpanContext, SpanId, SpanKind, TraceContextExt, TraceFlags, TraceId, TraceState,
-        Tracer,
+        Tracer, TracerProvider,
     },
 };
 
@@ -56,10 +56,26 @@ use crate::{
 /// # let _ = spans;
 /// ```
 #[derive(Clone)]
-pub struct Spans(Arc<Inner>);
+pub struct Spans(Arc<dyn Making>);
 
-struct Inner {
-    tracer: Arc<BoxedTracer>,
+/// What is asked of an [`Inner`]. Behind it a tracer keeps its own type: an SDK's span that is boxed costs an allocation and
+/// 250 instructions more.
+trait Making: Send + Sync {
+    fn is_noop(&self) -> bool;
+
+    fn start(
+        self: Arc<Self>,
+        request: &mut Parts,
+        info: &RequestInfo,
+        anchor: TimeAnchor,
+        parent: &Context,
+    ) -> Option<Arc<dyn Report>>;
+
+    fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making>;
+}
+
+struct Inner<T> {
+    tracer: Arc<T>,
     /// The tracer was seen to make no spans of its own.
     noop: AtomicBool,
     propagator: Option<Box<dyn TextMapPropagator + Send + Sync>>,
@@ -68,8 +84,12 @@ struct Inner {
 impl Spans {
     /// Spans of this provider.
     #[must_use]
-    pub fn new(provider: &dyn ObjectSafeTracerProvider) -> Self {
-        Self::of(BoxedTracer::new(provider.boxed_tracer(scope())))
+    pub fn new<P>(provider: &P) -> Self
+    where
+        P: TracerProvider,
+        P::Tracer: Tracer<Span: Send + Sync> + Send + Sync + 'static,
+    {
+        Self::of(provider.tracer_with_scope(scope()))
     }
 
     /// Spans of the global provider as it is now: one that is set later is not seen.
@@ -81,11 +101,10 @@ impl Spans {
     /// Lets a propagator write the header fields, instead of W3C Trace Context and Baggage.
     #[must_use]
     pub fn with_propagator(self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Self {
-        let noop = AtomicBool::new(self.0.noop.load(Ordering::Relaxed));
-        Self(Arc::new(Inner { tracer: Arc::clone(&self.0.tracer), noop, propagator: Some(propagator) }))
+        Self(self.0.with_propagator(propagator))
     }
 
-    fn of(tracer: BoxedTracer) -> Self {
+    fn of<T: Tracer<Span: Send + Sync> + Send + Sync + 'static>(tracer: T) -> Self {
         Self(Arc::new(Inner { tracer: Arc::new(tracer), noop: AtomicBool::new(false), propagator: None }))
     }
 }
@@ -94,7 +113,7 @@ impl Reporter for Spans {
     fn is_listening(&self) -> bool {
         Context::map_current(|context| {
             let passes_on = || context.span().span_context().is_valid() || !context.baggage().is_empty();
-            !context.is_telemetry_suppressed() && (!self.0.noop.load(Ordering::Relaxed) || passes_on())
+            !context.is_telemetry_suppressed() && (!self.0.is_noop() || passes_on())
         })
     }
 
@@ -103,19 +122,28 @@ impl Reporter for Spans {
         if parent.is_telemetry_suppressed() {
             return None;
         }
-        self.0.start(request, info, anchor, &parent)
+        Arc::clone(&self.0).start(request, info, anchor, &parent)
     }
 }
 
 impl fmt::Debug for Spans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spans").field("noop", &self.0.noop).finish_non_exhaustive()
+        f.debug_struct("Spans").field("noop", &self.0.is_noop()).finish_non_exhaustive()
     }
 }
 
-impl Inner {
+impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
+    fn is_noop(&self) -> bool {
+        self.noop.load(Ordering::Relaxed)
+    }
+
+    fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making> {
+        let noop = AtomicBool::new(self.is_noop());
+        Arc::new(Self { tracer: Arc::clone(&self.tracer), noop, propagator: Some(propagator) })
+    }
+
     fn start(
-        self: &Arc<Self>,
+        self: Arc<Self>,
         request: &mut Parts,
         info: &RequestInfo,
         anchor: TimeAnchor,
@@ -123,7 +151,7 @@ impl Inner {
     ) -> Option<Arc<dyn Report>> {
         let before = parent.span().span_context().clone();
         let propagator = self.propagator.as_deref();
-        if self.noop.load(Ordering::Relaxed) {
+        if self.is_noop() {
             inject(&mut request.headers, &before, parent, propagator);
             return None;
         }
@@ -148,11 +176,13 @@ impl Inner {
             true => parent.with_remote_span_context(before),
             false => parent.clone(),
         };
-        let (spans, records) = (Arc::clone(self), live.is_some());
-        Some(Arc::new(Attempt { spans, parent, root, anchor, records, live: Mutex::new(live) }))
+        let records = live.is_some();
+        Some(Arc::new(Attempt { spans: self, parent, root, anchor, records, live: Mutex::new(live) }))
     }
+}
 
-    fn client_span(&self, info: &RequestInfo, anchor: TimeAnchor, parent: &Context, attributes: bool) -> BoxedSpan {
+impl<T: Tracer> Inner<T> {
+    fn client_span(&self, info: &RequestInfo, anchor: TimeAnchor, parent: &Context, attributes: bool) -> T::Span {
         let name = match semconv::request_method(&info.method) {
             semconv::OTHER => "HTTP",
             method => method,
@@ -167,28 +197,28 @@ impl Inner {
 }
 
 /// One attempt's spans.
-struct Attempt {
-    spans: Arc<Inner>,
+struct Attempt<T: Tracer> {
+    spans: Arc<Inner<T>>,
     /// The context of the call, for the next attempt.
     parent: Context,
     root: SpanContext,
     anchor: TimeAnchor,
     records: bool,
-    live: Mutex<Option<Live>>,
+    live: Mutex<Option<Live<T::Span>>>,
 }
 
-struct Live {
-    client: BoxedSpan,
-    /// A `get-connection` that began a dial.
-    setup: Option<BoxedSpan>,
+struct Live<S> {
+    client: S,
+    /// A `get-connection` that began a dial. Boxed: most attempts have none, and this moves with the CLIENT span.
+    setup: Option<Box<S>>,
 }
 
-impl Attempt {
-    fn live(&self) -> MutexGuard<'_, Option<Live>> {
+impl<T: Tracer> Attempt<T> {
+    fn live(&self) -> MutexGuard<'_, Option<Live<T::Span>>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tree(&self) -> Tree<'_> {
+    fn tree(&self) -> Tree<'_, T> {
         Tree {
             tracer: &self.spans.tracer,
             anchor: self.anchor,
@@ -197,9 +227,9 @@ impl Attempt {
     }
 }
 
-impl Report for Attempt {
+impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T> {
     fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
-        self.spans.start(request, info, anchor, &self.parent)
+        Arc::clone(&self.spans).start(request, info, anchor, &self.parent)
     }
 
     fn records(&self) -> bool {
@@ -218,7 +248,7 @@ impl Report for Attempt {
         let trace = trace_ref(span.span_context());
         let mut live = self.live();
         let setup = &mut live.as_mut()?.setup;
-        let span = setup.get_or_insert(span);
+        let span = setup.get_or_insert_with(|| Box::new(span));
         debug_assert_eq!(trace, trace_ref(span.span_context()), "an attempt has one get-connection");
         Some(trace)
     }
@@ -241,7 +271,7 @@ impl Report for Attempt {
     fn finished(&self, timeline: &Timeline) {
         // Out of the lock first: ending a span calls the application's processors.
         let Some(Live { mut client, setup }) = self.live().take() else { return };
-        let last = self.tree().children(timeline, setup);
+        let last = self.tree().children(timeline, setup.map(|span| *span));
         attributes::response(timeline, &mut client);
         if let Some(link) = link(timeline) {
             client.add_link(link.span_context, link.attributes);

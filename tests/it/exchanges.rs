@@ -251,7 +251,7 @@ async fn url_credentials_are_sent_and_never_shown() {
     for secret in ["p%40ss", "p@ss", "planted", "dXNlcjpwQHNz"] {
         assert!(!shown.contains(secret), "{secret} in {shown}");
     }
-    assert_eq!(timeline.request.url, format!("http://REDACTED:REDACTED@{}/?sig=REDACTED", origin.addr()));
+    assert_eq!(*timeline.request.url, *format!("http://REDACTED:REDACTED@{}/?sig=REDACTED", origin.addr()));
 }
 
 /// Go: TestTransportIdleConnTimeout.

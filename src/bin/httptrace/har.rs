@@ -100,7 +100,7 @@ fn request(timeline: &Timeline, calls: &Calls) -> Value {
         .collect();
     json!({
         "method": request.method.as_str(),
-        "url": request.url,
+        "url": &*request.url,
         "httpVersion": version(timeline),
         "cookies": [],
         "headers": sent,

@@ -105,7 +105,7 @@ pub(crate) fn shown(name: &str, value: &[u8]) -> String {
 fn shown_url(text: &str) -> String {
     let text = text.split('#').next().unwrap_or_default();
     match text.parse::<Uri>() {
-        Ok(uri) if uri.scheme().is_some() => redact::url(&uri),
+        Ok(uri) if uri.scheme().is_some() => redact::url(&uri).to_string(),
         _ => {
             let (text, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
             // `//user:password@host`, and what is no URL at all, may have credentials too.

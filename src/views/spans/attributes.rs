@@ -1,6 +1,8 @@
 //! Which facts of a record are attributes of which span. Absent is absent: nothing is zero because it is unknown.
 
-use opentelemetry::{Array, KeyValue, StringValue, Value, global::BoxedSpan, trace::Span};
+use std::sync::Arc;
+
+use opentelemetry::{Array, KeyValue, StringValue, Value, trace::Span};
 
 use crate::{
     connection::TlsInfo,
@@ -10,8 +12,9 @@ use crate::{
     views::semconv::*,
 };
 
-/// Room for all attributes that a CLIENT span can get, so that its list is allocated once.
-const CLIENT_ATTRIBUTES: usize = 20;
+/// Room for all attributes that a CLIENT span can get, but for a rare one, so that its list is allocated once. Below 1 KiB,
+/// which is as much as malloc has at hand.
+const CLIENT_ATTRIBUTES: usize = 18;
 
 /// What samplers see: the attributes that are known before anything is sent.
 pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
@@ -23,7 +26,7 @@ pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
     }
     all.push(KeyValue::new(SERVER_ADDRESS, StringValue::from(info.host.clone())));
     all.push(KeyValue::new(SERVER_PORT, i64::from(info.port)));
-    all.push(KeyValue::new(URL_FULL, info.url.clone()));
+    all.push(KeyValue::new(URL_FULL, StringValue::from(Arc::clone(&info.url))));
     if info.resend_count > 0 {
         all.push(KeyValue::new(HTTP_REQUEST_RESEND_COUNT, i64::from(info.resend_count)));
     }
@@ -32,7 +35,7 @@ pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
 }
 
 /// What the CLIENT span learns later.
-pub(super) fn response(timeline: &Timeline, span: &mut BoxedSpan) {
+pub(super) fn response(timeline: &Timeline, span: &mut impl Span) {
     let mut set = |key: &'static str, value: Value| span.set_attribute(KeyValue::new(key, value));
     if let Some(status) = timeline.status {
         set(HTTP_RESPONSE_STATUS_CODE, i64::from(status.as_u16()).into());
@@ -41,8 +44,8 @@ pub(super) fn response(timeline: &Timeline, span: &mut BoxedSpan) {
         set(NETWORK_PROTOCOL_VERSION, version.into());
     }
     let Some(used) = &timeline.connection else { return };
-    if let Some(peer) = used.info.peer {
-        set(NETWORK_PEER_ADDRESS, peer.ip().to_string().into());
+    if let (Some(peer), Some(text)) = (used.info.peer, used.info.peer_text()) {
+        set(NETWORK_PEER_ADDRESS, Value::String(Arc::clone(text).into()));
         set(NETWORK_PEER_PORT, i64::from(peer.port()).into());
     }
     set(CONNECTION_ID, int(used.info.id));
@@ -92,6 +95,7 @@ pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Vec<KeyValue>
             all.extend(blocked.map(|blocked| KeyValue::new(HTTP2_BLOCKED_TIME, blocked.as_secs_f64())));
         }
         Phase::ResponseRead => {
+            all.reserve_exact(3);
             all.push(KeyValue::new(HTTP_RESPONSE_BODY_SIZE, int(timeline.response_body_bytes)));
             let outcome = timeline.response_outcome;
             all.extend(outcome.map(|outcome| KeyValue::new(RESPONSE_OUTCOME, outcome.as_str())));

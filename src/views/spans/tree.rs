@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use opentelemetry::{
     Context, KeyValue,
-    global::{BoxedSpan, BoxedTracer},
     trace::{Event, Span, SpanBuilder, SpanContext, Status, TraceContextExt, Tracer},
 };
 
@@ -19,22 +18,22 @@ use crate::{
 };
 
 /// Starts and ends spans below one CLIENT span.
-pub(super) struct Tree<'a> {
-    pub(super) tracer: &'a BoxedTracer,
+pub(super) struct Tree<'a, T> {
+    pub(super) tracer: &'a T,
     pub(super) anchor: TimeAnchor,
     /// The CLIENT span as parent.
     pub(super) context: Context,
 }
 
-impl Tree<'_> {
+impl<T: Tracer> Tree<'_, T> {
     /// An open child of the CLIENT span.
-    pub(super) fn start(&self, name: &'static str, at: Instant, attributes: Vec<KeyValue>) -> BoxedSpan {
+    pub(super) fn start(&self, name: &'static str, at: Instant, attributes: Vec<KeyValue>) -> T::Span {
         let builder = SpanBuilder::from_name(name).with_start_time(self.anchor.system(at)).with_attributes(attributes);
         self.tracer.build_with_context(builder, &self.context)
     }
 
     /// All of an attempt's phases. `setup` is its `get-connection`, if that was started live. Returns the end of the last.
-    pub(super) fn children(&self, timeline: &Timeline, setup: Option<BoxedSpan>) -> Instant {
+    pub(super) fn children(&self, timeline: &Timeline, setup: Option<T::Span>) -> Instant {
         let mut setup = setup;
         let mut under_setup = setup.as_ref().map(|span| self.below(span.span_context()));
         let mut phases = timeline.phases();
@@ -73,7 +72,7 @@ impl Tree<'_> {
     }
 
     /// An open `background-dial` with its ended steps, and when it ends.
-    pub(super) fn dial(&self, dial: &DialRecord) -> (BoxedSpan, Instant) {
+    pub(super) fn dial(&self, dial: &DialRecord) -> (T::Span, Instant) {
         let mut span = self.start(semconv::BACKGROUND_DIAL, dial.start, Vec::with_capacity(2));
         let below = self.below(span.span_context());
         let mut steps = dial.phases();
@@ -117,7 +116,7 @@ impl Tree<'_> {
         mut attributes: Vec<KeyValue>,
         events: Vec<Event>,
         parent: &Context,
-    ) -> BoxedSpan {
+    ) -> T::Span {
         let (error_type, status) = failure(phase.error, None);
         attributes.extend(error_type.map(|error_type| KeyValue::new(semconv::ERROR_TYPE, error_type)));
         let mut builder = SpanBuilder::from_name(phase.phase.as_str())
@@ -133,7 +132,7 @@ impl Tree<'_> {
         span
     }
 
-    fn close(&self, mut span: BoxedSpan, at: Instant) {
+    fn close(&self, mut span: T::Span, at: Instant) {
         span.end_with_timestamp(self.anchor.system(at));
     }
 
@@ -153,7 +152,7 @@ impl Tree<'_> {
 }
 
 /// Sets `error.type` and the status of an open span, each once.
-pub(super) fn fail(span: &mut BoxedSpan, error: Option<&Error>, status: Option<StatusCode>) {
+pub(super) fn fail(span: &mut impl Span, error: Option<&Error>, status: Option<StatusCode>) {
     let (error_type, status) = failure(error, status);
     if let Some(error_type) = error_type {
         span.set_attribute(KeyValue::new(semconv::ERROR_TYPE, error_type));

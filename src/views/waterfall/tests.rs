@@ -32,7 +32,7 @@ impl Script {
         let anchor = *ANCHOR.get_or_init(TimeAnchor::new);
         let request = Arc::new(RequestInfo {
             method: Method::GET,
-            url: url.to_owned(),
+            url: url.into(),
             host: Arc::from("localhost"),
             port: 8443,
             scheme: "https",
@@ -67,6 +67,7 @@ impl Script {
             tls: Some(tls),
             ready: self.at(0),
             setup: None,
+            peer_text: std::sync::OnceLock::new(),
         })
     }
 
