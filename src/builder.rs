@@ -25,6 +25,7 @@ use crate::{
     error::{BoxError, Error},
     hooks::{ClientTrace, Stack},
     pool::Pool,
+    redact::Rules,
     timeline::{Report, Reporter, RequestInfo, Timeline},
 };
 
@@ -53,6 +54,7 @@ pub struct ClientBuilder {
     cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
+    redaction: Rules,
     timeline: bool,
     telemetry: bool,
     #[cfg(feature = "otel")]
@@ -75,6 +77,7 @@ impl Default for ClientBuilder {
             cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
+            redaction: Rules::default(),
             timeline: false,
             telemetry: true,
             #[cfg(feature = "otel")]
@@ -114,6 +117,15 @@ impl ClientBuilder {
     /// [`TimelineHandle`](crate::timeline::TimelineHandle). Off: it costs an allocation or two per request.
     pub fn timeline(mut self, timeline: bool) -> Self {
         self.timeline = timeline;
+        self
+    }
+
+    /// Query keys whose values are secret, beside those that always are (`X-Amz-Signature`, `X-Amz-Credential`,
+    /// `X-Amz-Security-Token`, `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`, as the semantic conventions
+    /// have it): records, and all that is made of them, show `REDACTED` for them. A key is compared by case, as servers
+    /// do, and as they decode it. May be called again. Default: none more, since no other name is a secret everywhere.
+    pub fn sensitive_query_keys(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.redaction.add(keys.into_iter().map(Into::into));
         self
     }
 
@@ -479,7 +491,7 @@ impl ClientBuilder {
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
         let Self { connector, cold_dials, .. } = this;
-        let Self { traces, reporters, timeline, .. } = this;
+        let Self { traces, reporters, redaction, timeline, .. } = this;
         let tls = Tls::new(trust, protocol, log_tls_keys);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
@@ -495,6 +507,7 @@ impl ClientBuilder {
             exchange,
             trace,
             reporters,
+            redaction,
             timeline,
             host: Mutex::new("".into()),
         })

@@ -47,6 +47,7 @@ use crate::{
     },
     phase::Phase,
     pool::{Checked, Grant, Lease, Permit, Pool, PoolKey, Waiting},
+    redact::Rules,
     timeline::{Reporter, TimelineHandle},
 };
 
@@ -76,6 +77,8 @@ pub(crate) struct Inner {
     /// The hooks of every request.
     pub(crate) trace: Option<Arc<dyn ClientTrace>>,
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
+    /// What of a URL is not shown.
+    pub(crate) redaction: Rules,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
     pub(crate) timeline: bool,
     /// The host of the last record.

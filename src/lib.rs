@@ -85,6 +85,7 @@ pub use self::{
     exchange::ResponseBody,
     hooks::{ClientTrace, client_trace, with_client_trace},
     phase::Phase,
+    redact::{Hidden, ShownUrl},
     timeline::Timeline,
 };
 

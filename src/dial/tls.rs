@@ -21,7 +21,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     config::ProtocolChoice,
     connection::{LeafCertificate, TlsInfo},
-    error::{Error, Kind, find},
+    error::{Error, Kind, Why, find},
     hooks::emit::Hooks,
     phase::Phase,
     transport::Socket,
@@ -67,7 +67,7 @@ impl Tls {
     /// Builds the configuration now, so that unusable roots are told now.
     pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, Error> {
         let made = self.config.get_or_init(|| self.build().map(Arc::new).map_err(|error| error.to_string()));
-        made.clone().map_err(|error| Error::with(Kind::TlsProtocolError, Phase::Tls, error))
+        made.clone().map_err(|error| Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(error)))
     }
 
     fn build(&self) -> Result<ClientConfig, Box<dyn std::error::Error>> {

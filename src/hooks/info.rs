@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
+    redact::Hidden,
 };
 
 macro_rules! infos {
@@ -120,8 +121,8 @@ infos! {
     WroteHeaderFieldInfo<'a> {
         /// The field's name, lower case; on HTTP/2 pseudo-headers (`:method`) too.
         name: &'a str,
-        /// The field's value. It may be a secret.
-        value: &'a [u8],
+        /// The field's value. It may be a secret, so `Debug` does not show it.
+        value: Hidden<&'a [u8]>,
     }
     /// The socket accepted the whole request head.
     WroteHeadersInfo {
@@ -150,8 +151,8 @@ infos! {
     Got1xxResponseInfo<'a> {
         /// Its status.
         status: StatusCode,
-        /// Its header.
-        headers: &'a HeaderMap,
+        /// Its header. `Debug` does not show it.
+        headers: Hidden<&'a HeaderMap>,
     }
     /// The response is over.
     ResponseDoneInfo<'a> {
@@ -161,8 +162,9 @@ infos! {
         status: Option<StatusCode>,
         /// The HTTP version of the response; absent if no head arrived.
         version: Option<http::Version>,
-        /// The response's header; absent if no head arrived or nobody records it.
-        headers: Option<&'a HeaderMap>,
+        /// The response's header; absent if no head arrived or nobody records it. `Debug` does not show
+        /// it.
+        headers: Option<Hidden<&'a HeaderMap>>,
         /// When the first byte of the final response was readable; absent if none was.
         first_byte: Option<Instant>,
         /// Bytes of body that the application received.

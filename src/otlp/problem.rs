@@ -17,7 +17,7 @@ use super::Protocol;
 use crate::{
     error::{Error, Kind, find},
     phase::Phase,
-    redact,
+    redact::Rules,
 };
 
 /// What is wrong. One of each kind is told.
@@ -142,7 +142,7 @@ impl Failure {
     pub(super) fn told(&self, endpoint: &Uri, protocol: Protocol) -> String {
         let port = endpoint.port_u16().unwrap_or(if endpoint.scheme_str() == Some("https") { 443 } else { 80 });
         let Self { seen, .. } = self;
-        format!("{}: {seen}: {}", redact::url(endpoint), Fix { problem: self.problem, protocol, port })
+        format!("{}: {seen}: {}", Rules::default().url(endpoint), Fix { problem: self.problem, protocol, port })
     }
 }
 

@@ -23,6 +23,7 @@ use crate::{
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
     hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
+    redact::ShownUrl,
 };
 
 /// What was asked for: the same for all views of one attempt.
@@ -32,7 +33,7 @@ pub struct RequestInfo {
     /// The method.
     pub method: Method,
     /// The URL with its secrets replaced, as in the `url.full` attribute.
-    pub url: Arc<str>,
+    pub url: ShownUrl,
     /// The host, without brackets.
     pub host: Arc<str>,
     /// The port, the scheme's default filled in.

@@ -259,7 +259,7 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
     }
 
     fn wrote_header_field(&self, info: &WroteHeaderFieldInfo<'_>) {
-        let value = headers::shown(info.name, info.value);
+        let value = headers::shown(info.name, *info.value);
         let line = Fields::new().with("name", info.name).with("value", &value).of("WroteHeaderField");
         self.call(info.at, line, |calls| calls.sent.push((info.name.to_owned(), value)));
     }

@@ -10,7 +10,7 @@ use http::{
 
 use crate::{
     exit::{Failure, USAGE},
-    redact,
+    redact::Rules,
 };
 
 /// The request's header: the user's fields, and the default ones that they neither replace nor remove. `body` is the
@@ -105,7 +105,7 @@ pub(crate) fn shown(name: &str, value: &[u8]) -> String {
 fn shown_url(text: &str) -> String {
     let text = text.split('#').next().unwrap_or_default();
     match text.parse::<Uri>() {
-        Ok(uri) if uri.scheme().is_some() => redact::url(&uri).to_string(),
+        Ok(uri) if uri.scheme().is_some() => Rules::default().url(&uri).to_string(),
         _ => {
             let (text, query) = text.split_once('?').map_or((text, None), |(path, query)| (path, Some(query)));
             // `//user:password@host`, and what is no URL at all, may have credentials too.
@@ -115,7 +115,7 @@ fn shown_url(text: &str) -> String {
                 }
                 _ => text.to_owned(),
             };
-            query.map_or(text.clone(), |query| format!("{text}?{}", redact::query(query)))
+            query.map_or(text.clone(), |query| format!("{text}?{}", Rules::default().query(query)))
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn request(info: &RequestInfo) -> Vec<KeyValue> {
     }
     all.push(KeyValue::new(SERVER_ADDRESS, StringValue::from(info.host.clone())));
     all.push(KeyValue::new(SERVER_PORT, i64::from(info.port)));
-    all.push(KeyValue::new(URL_FULL, StringValue::from(Arc::clone(&info.url))));
+    all.push(KeyValue::new(URL_FULL, StringValue::from(info.url.clone().into_shared())));
     if info.resend_count > 0 {
         all.push(KeyValue::new(HTTP_REQUEST_RESEND_COUNT, i64::from(info.resend_count)));
     }
