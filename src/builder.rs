@@ -60,6 +60,8 @@ pub struct ClientBuilder {
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
     #[cfg(feature = "otel")]
+    propagate_to: Option<Vec<String>>,
+    #[cfg(feature = "otel")]
     metrics: Option<Metrics>,
 }
 
@@ -82,6 +84,8 @@ impl Default for ClientBuilder {
             telemetry: true,
             #[cfg(feature = "otel")]
             spans: None,
+            #[cfg(feature = "otel")]
+            propagate_to: None,
             #[cfg(feature = "otel")]
             metrics: None,
         }
@@ -146,6 +150,15 @@ impl ClientBuilder {
         P::Tracer: Tracer<Span: Send + Sync> + Send + Sync + 'static,
     {
         self.spans = Some(Spans::new(provider));
+        self
+    }
+
+    /// The servers that are told of a trace, and of its baggage, by header fields of a request; what a server is, and what
+    /// the others get: [`Spans::propagate_to`]. May be called again, for more servers; none at all tells nobody. Default:
+    /// every server, as the conventions want it, since a trace that ends at the first hop explains little. Name yours where
+    /// requests leave your own network: the ids say little of you, baggage may say much.
+    pub fn propagate_to(mut self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.propagate_to.get_or_insert_default().extend(servers.into_iter().map(Into::into));
         self
     }
 
@@ -519,7 +532,10 @@ impl ClientBuilder {
     /// Spans first: what they inject is what the request carries when the other reporters see it.
     fn with_telemetry(mut self) -> Self {
         if self.telemetry {
-            let spans = self.spans.take().unwrap_or_else(Spans::global);
+            let mut spans = self.spans.take().unwrap_or_else(Spans::global);
+            if let Some(servers) = self.propagate_to.take() {
+                spans = spans.propagate_to(servers);
+            }
             let metrics = self.metrics.take().unwrap_or_else(Metrics::global);
             self.reporters.insert(0, Arc::new(spans));
             self.reporters.insert(1, Arc::new(metrics));

@@ -37,7 +37,7 @@ impl SpanExporter for OtlpSpans {
         let message = ExportTraceServiceRequest { resource_spans }.encode_to_vec();
         let answer = self.transport.send(message).await.map_err(failed)?;
         if let Ok(ExportTraceServiceResponse { partial_success: Some(partial) }) = decoded(answer) {
-            self.delivery.rejected(partial.rejected_spans, &partial.error_message);
+            self.delivery.rejected(partial.rejected_spans, &self.transport.quoted(&partial.error_message));
         }
         Ok(())
     }
@@ -60,7 +60,7 @@ impl PushMetricExporter for OtlpMetrics {
         let message = ExportMetricsServiceRequest::from(metrics).encode_to_vec();
         let answer = self.transport.send(message).await.map_err(failed)?;
         if let Ok(ExportMetricsServiceResponse { partial_success: Some(partial) }) = decoded(answer) {
-            self.delivery.rejected(partial.rejected_data_points, &partial.error_message);
+            self.delivery.rejected(partial.rejected_data_points, &self.transport.quoted(&partial.error_message));
         }
         Ok(())
     }

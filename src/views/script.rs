@@ -43,7 +43,7 @@ impl Ask {
         parts
     }
 
-    fn info(&self, attempt: u32) -> Arc<RequestInfo> {
+    pub(super) fn info(&self, attempt: u32) -> Arc<RequestInfo> {
         Arc::new(RequestInfo {
             method: self.method.clone(),
             url: Rules::default().url(&Uri::from_static("https://example.com/a")),

@@ -38,7 +38,7 @@ use opentelemetry::{
 };
 
 use self::tree::Tree;
-use super::{propagation::inject, semconv};
+use super::{propagation::Propagation, semconv};
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
@@ -71,14 +71,16 @@ trait Making: Send + Sync {
         parent: &Context,
     ) -> Option<Arc<dyn Report>>;
 
-    fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making>;
+    fn propagation(&self) -> &Propagation;
+
+    fn with_propagation(&self, propagation: Propagation) -> Arc<dyn Making>;
 }
 
 struct Inner<T> {
     tracer: Arc<T>,
     /// The tracer was seen to make no spans of its own.
     noop: AtomicBool,
-    propagator: Option<Box<dyn TextMapPropagator + Send + Sync>>,
+    propagation: Propagation,
 }
 
 impl Spans {
@@ -101,11 +103,30 @@ impl Spans {
     /// Lets a propagator write the header fields, instead of W3C Trace Context and Baggage.
     #[must_use]
     pub fn with_propagator(self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Self {
-        Self(self.0.with_propagator(propagator))
+        let mut propagation = self.0.propagation().clone();
+        propagation.by(propagator);
+        Self(self.0.with_propagation(propagation))
+    }
+
+    /// Tells only these servers of a trace, and of its baggage: a request to another one is sent without `traceparent`,
+    /// `tracestate`, `baggage` and what a propagator writes, also if the application had put them there. Its spans are made
+    /// all the same. May be called again, for more servers.
+    ///
+    /// A server is `example.com`, `example.com:8443`, `https://example.com`, or with a dot in front, `.example.com`, that
+    /// host and all below it. What is none of these permits nothing.
+    #[must_use]
+    pub fn propagate_to(self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut propagation = self.0.propagation().clone();
+        propagation.to(servers.into_iter().map(Into::into));
+        Self(self.0.with_propagation(propagation))
     }
 
     fn of<T: Tracer<Span: Send + Sync> + Send + Sync + 'static>(tracer: T) -> Self {
-        Self(Arc::new(Inner { tracer: Arc::new(tracer), noop: AtomicBool::new(false), propagator: None }))
+        Self(Arc::new(Inner {
+            tracer: Arc::new(tracer),
+            noop: AtomicBool::new(false),
+            propagation: Propagation::default(),
+        }))
     }
 }
 
@@ -113,7 +134,9 @@ impl Reporter for Spans {
     fn is_listening(&self) -> bool {
         Context::map_current(|context| {
             let passes_on = || context.span().span_context().is_valid() || !context.baggage().is_empty();
-            !context.is_telemetry_suppressed() && (!self.0.is_noop() || passes_on())
+            // What may not be told has to be taken away, too.
+            let withholds = || self.0.propagation().is_limited();
+            !context.is_telemetry_suppressed() && (!self.0.is_noop() || passes_on() || withholds())
         })
     }
 
@@ -137,9 +160,13 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         self.noop.load(Ordering::Relaxed)
     }
 
-    fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making> {
+    fn propagation(&self) -> &Propagation {
+        &self.propagation
+    }
+
+    fn with_propagation(&self, propagation: Propagation) -> Arc<dyn Making> {
         let noop = AtomicBool::new(self.is_noop());
-        Arc::new(Self { tracer: Arc::clone(&self.tracer), noop, propagator: Some(propagator) })
+        Arc::new(Self { tracer: Arc::clone(&self.tracer), noop, propagation })
     }
 
     fn start(
@@ -150,9 +177,8 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         parent: &Context,
     ) -> Option<Arc<dyn Report>> {
         let before = parent.span().span_context().clone();
-        let propagator = self.propagator.as_deref();
         if self.is_noop() {
-            inject(&mut request.headers, &before, parent, propagator);
+            self.propagation.inject(&mut request.headers, info, &before, parent);
             return None;
         }
         // A sampler that follows its parent asks for no attributes below an unsampled one.
@@ -161,10 +187,10 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         let root = span.span_context().clone();
         if !root.is_valid() || (before.is_valid() && root.span_id() == before.span_id()) {
             self.noop.store(true, Ordering::Relaxed);
-            inject(&mut request.headers, &before, parent, propagator);
+            self.propagation.inject(&mut request.headers, info, &before, parent);
             return None;
         }
-        inject(&mut request.headers, &root, parent, propagator);
+        self.propagation.inject(&mut request.headers, info, &root, parent);
         let live = span.is_recording().then(|| {
             if unsampled {
                 span.set_attributes(attributes::request(info));
