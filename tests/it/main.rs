@@ -11,6 +11,7 @@ mod otlp;
 mod peers;
 mod pool;
 mod rules;
+mod secrets;
 mod spans;
 mod stories;
 mod streams;

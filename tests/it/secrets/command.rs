@@ -1,0 +1,1 @@
+//! The command, in each of its formats.
