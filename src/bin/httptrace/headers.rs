@@ -10,7 +10,7 @@ use http::{
 
 use crate::{
     exit::{Failure, USAGE},
-    redact::Rules,
+    redact::{REDACTED, Rules},
 };
 
 /// The request's header: the user's fields, and the default ones that they neither replace nor remove. `body` is the
@@ -77,28 +77,43 @@ fn check_framing(name: &HeaderName, value: &HeaderValue, body: Option<usize>) ->
     Ok(())
 }
 
-/// Fields whose values are credentials, or bear them.
-const SECRET: [&str; 9] = [
-    "authorization",
-    "proxy-authorization",
+/// What stands in the names of fields whose values are credentials, or bear them.
+const SECRET: [&str; 12] = [
+    "auth", // authorization, www-authenticate, x-auth-token, …
     "cookie",
-    "set-cookie",
-    "www-authenticate",
-    "proxy-authenticate",
-    "x-api-key",
-    "x-auth-token",
-    "x-amz-security-token",
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "credential",
+    "session",
+    "signature",
+    "api-key",
+    "apikey",
+    "access-key",
 ];
-/// Fields whose values are URLs or parts of them, or end with one.
+/// Fields whose whole value is a URL or a part of one, or ends with one.
 const URLS: [&str; 5] = [":path", "location", "content-location", "referer", "refresh"];
 
 /// What of a field's value may be shown. `name` is in lower case, as everywhere in `http`.
 pub(crate) fn shown(name: &str, value: &[u8]) -> String {
-    if SECRET.contains(&name) {
-        return "REDACTED".to_owned();
+    // Not of HTTP/2's own, among which is `:authority`.
+    if !name.starts_with(':') && SECRET.iter().any(|word| name.contains(word)) {
+        return REDACTED.to_owned();
     }
     let value = String::from_utf8_lossy(value);
-    if URLS.contains(&name) { shown_url(&value) } else { value.into_owned() }
+    if URLS.contains(&name) { shown_url(&value) } else { shown_text(&value) }
+}
+
+/// A text in which URLs may stand, as in `Link` and in JSON: each of them as it may be shown.
+fn shown_text(text: &str) -> String {
+    let ends = |c: char| matches!(c, '<' | '>' | '"') || c.is_whitespace();
+    let pieces = text.split_inclusive(ends).map(|piece| {
+        let url = piece.trim_end_matches(ends);
+        let is_url = url.contains('?') || (url.contains("//") && url.contains(['@', '#']));
+        if is_url { shown_url(url) + &piece[url.len()..] } else { piece.to_owned() }
+    });
+    pieces.collect()
 }
 
 /// A URL or a relative reference, as `url.full` would be: without a fragment, in which a token may be handed back.
@@ -111,7 +126,9 @@ fn shown_url(text: &str) -> String {
             // `//user:password@host`, and what is no URL at all, may have credentials too.
             let text = match text.rsplit_once('@') {
                 Some((before, host)) if before.contains("//") || !before.contains('/') => {
-                    format!("//REDACTED:REDACTED@{host}")
+                    let start = before.split_once("//").map_or("", |(start, _)| start);
+                    let start = if start.contains('@') { "" } else { start };
+                    format!("{start}//REDACTED:REDACTED@{host}")
                 }
                 _ => text.to_owned(),
             };
@@ -141,9 +158,26 @@ mod tests {
             ("location", "/users/@me?a=1", "/users/@me?a=1"),
             ("location", "/back?state=1#access_token=abc", "/back?state=1"),
             ("location", "https://a/b#access_token=abc", "https://a/b"),
-            ("refresh", "0; url=https://u:p@a/b?sig=abc", "//REDACTED:REDACTED@a/b?sig=REDACTED"),
+            ("refresh", "0; url=https://u:p@a/b?sig=abc", "0; url=https://REDACTED:REDACTED@a/b?sig=REDACTED"),
             ("refresh", "5", "5"),
             ("x-api-key", "abc", "REDACTED"),
+            ("x-session-id", "abc", "REDACTED"),
+            ("x-csrf-token", "abc", "REDACTED"),
+            (":authority", "a.test", "a.test"),
+            ("idempotency-key", "1", "1"),
+            (
+                "link",
+                "<https://u:p@a/?%73ig=abc#t>; rel=\"next\", </b?sig=abc>; rel=\"https://u:p@a/rel\", <c>; title=\"d @ e\"",
+                "<https://REDACTED:REDACTED@a/?%73ig=REDACTED>; rel=\"next\", </b?sig=REDACTED>; \
+                 rel=\"https://REDACTED:REDACTED@a/rel\", <c>; title=\"d @ e\"",
+            ),
+            (
+                "report-to",
+                r#"{"url":"https://u:p@a/?sig=abc","n":1}"#,
+                r#"{"url":"https://REDACTED:REDACTED@a/?sig=REDACTED","n":1}"#,
+            ),
+            ("user-agent", "a/1 (+http://u:p@a/)", "a/1 (+http://REDACTED:REDACTED@a/)"),
+            ("date", "Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:00 GMT"),
             ("location", "b", "b"),
         ] {
             assert_eq!(shown(name, value.as_bytes()), expected, "{name}");
