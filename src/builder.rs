@@ -193,8 +193,10 @@ impl ClientBuilder {
     /// Whether any certificate is accepted: no protection against an active attacker. For tests and a look at a broken
     /// server.
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        if accept {
-            self.trust = Trust::Nobody;
+        match self.trust {
+            _ if accept => self.trust = Trust::Nobody,
+            Trust::Nobody => self.trust = Trust::Platform,
+            Trust::Platform | Trust::Roots(_) | Trust::Own(_) => {}
         }
         self
     }
@@ -288,7 +290,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Offers HTTP/2 only where TLS negotiates; plain connections still speak HTTP/1.1.
+    /// Offers HTTP/2 only where TLS negotiates, and fails with `tls_protocol_error` where a server does not agree to it; plain
+    /// connections still speak HTTP/1.1.
     pub fn http2_only(mut self) -> Self {
         self.protocol = ProtocolChoice::Http2;
         self

@@ -107,6 +107,15 @@ impl Tls {
         Ok(config)
     }
 
+    /// A server that does not know of ALPN has agreed to nothing.
+    fn wants_http2_or_nothing(&self) -> bool {
+        let lists_more = match &self.trust {
+            Trust::Own(config) => config.alpn_protocols.iter().any(|protocol| protocol != b"h2"),
+            Trust::Platform | Trust::Roots(_) | Trust::Nobody => false,
+        };
+        self.protocol == ProtocolChoice::Http2 && !lists_more
+    }
+
     fn alpn(&self) -> Vec<Vec<u8>> {
         match self.protocol {
             ProtocolChoice::Alpn => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -137,7 +146,10 @@ impl Tls {
         let result = match handshake {
             Ok(Ok(stream)) => {
                 let info = describe(&stream, server_name);
-                Ok((stream, info))
+                match info.alpn.is_none() && self.wants_http2_or_nothing() {
+                    true => Err(Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(NO_HTTP2))),
+                    false => Ok((stream, info)),
+                }
             }
             Ok(Err(error)) => Err(Error::with(kind_of(&error), Phase::Tls, error)),
             Err(_) => Err(Error::timeout(Phase::Tls)),
@@ -146,6 +158,8 @@ impl Tls {
         result
     }
 }
+
+const NO_HTTP2: &str = "the server does not agree to HTTP/2 (ALPN)";
 
 fn kind_of(error: &io::Error) -> Kind {
     match find::<rustls::Error>(error) {

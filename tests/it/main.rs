@@ -17,5 +17,6 @@ mod stories;
 mod streams;
 mod support;
 mod support_selftest;
+mod tls;
 mod told;
 mod unchanged;

@@ -49,9 +49,13 @@ async fn nothing_that_an_application_says_is_secret() {
     // Where telemetry goes is said in code; what else it is told here is secret, and wrong.
     talks.env("OTEL_EXPORTER_OTLP_HEADERS", "x-env=geheim,geheim,a b=geheim").env("OTEL_BSP_SCHEDULE_DELAY", "60000");
     talks.env("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/geheim").env("OTEL_RESOURCE_ATTRIBUTES", "a=b");
+    // Nobody asks the library for a log of keys.
+    let keys = std::env::temp_dir().join(format!("httptrace-keys-{}", std::process::id()));
+    talks.env("SSLKEYLOGFILE", &keys);
     let output = within("the application", talks.output()).await.expect("it runs");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
+    assert!(!keys.exists(), "{} holds the secrets of TLS", keys.display());
     assert_says_nothing("stdout", &stdout);
     assert_says_nothing("stderr", &stderr);
     // All of it was said.
