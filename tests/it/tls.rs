@@ -20,7 +20,7 @@ use crate::{
         dns::FakeResolver,
         origin::Origin,
         script::{
-            Step::{AwaitClose, Close, Read, Reset},
+            Step::{AwaitClose, Close, CloseBeneath, Read, ReadHead, Reset},
             write,
         },
     },
@@ -106,6 +106,19 @@ async fn a_handshake_that_fails_is_not_tried_again_in_another_way() {
     for end in [Close, Reset] {
         let origin = Origin::plain().script([Read(5), end]);
         fails(Client::builder(), &origin, "tls_closed").await;
+    }
+}
+
+#[tokio::test]
+async fn an_end_without_tls_own_word_for_it_is_not_the_end_of_a_body() {
+    let head = "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhalf";
+    for (end, whole) in [(Close, true), (CloseBeneath, false)] {
+        let origin = Origin::tls_with_alpn(&["http/1.1"]).script([ReadHead, write(head), end]);
+        let body = Traced::new(origin.client_builder()).read(origin.url("/")).await;
+        match body {
+            Ok(body) => assert!(whole && body == "half", "{body:?}"),
+            Err(error) => assert!(!whole && error.error_type() == "body_incomplete", "{error:?}"),
+        }
     }
 }
 

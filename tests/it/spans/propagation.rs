@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use http::{HeaderValue, Request};
 use http_body_util::Empty;
 use httptrace::views::spans::Spans;
@@ -137,10 +138,17 @@ async fn only_the_servers_that_were_named_are_told_of_the_trace() {
         // Only the propagator's owner knows it for trace context.
         assert_eq!(request.headers.contains_key("x-own"), i < 4, "{i}");
     }
+    // Nor where nobody listens to the request.
+    let silent = named().build().expect("settings that fit");
+    for _ in 0..2 {
+        let request = Request::get(other.url("/")).header("traceparent", "planted").body(Empty::<Bytes>::new());
+        read(silent.request(request.expect("a request")).await.expect("a response")).await.expect("a body");
+    }
+    assert!(other.record().requests[6..].iter().all(|request| request.traceparent().is_none()));
     // Nobody is told, and the spans are made all the same.
     let scene = Scene::new(other.client_builder().propagate_to([""; 0]));
     scene.traced.read(other.url("/")).await.expect("a response");
-    assert!(other.record().requests[6].traceparent().is_none());
+    assert!(other.record().requests[8].traceparent().is_none());
     assert_eq!(scene.spans(1, 6).await.named("GET").len(), 1);
 }
 
