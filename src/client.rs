@@ -524,6 +524,6 @@ fn jitter() -> u32 {
 impl Client {
     /// Builds the TLS configuration now, so that what can't be used is told now.
     pub(crate) fn check_tls(&self) -> Result<(), Error> {
-        self.inner.dialer.tls.config().map(drop)
+        self.inner.dialer.tls.check()
     }
 }

@@ -98,6 +98,9 @@ impl Dialer {
     /// Dropped, it closes what is open; each open step is told as `canceled`.
     pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
         let deadline = clock::now() + self.config.connect_timeout;
+        if target.https {
+            self.tls.prepare();
+        }
         let socket = match &self.connector {
             Some(connector) => {
                 progress.enter(Phase::Connect);
@@ -119,7 +122,10 @@ impl Dialer {
             return Ok(Dialed { transport: Transport::Plain(socket), local, peer, tls: None, protocol });
         }
         progress.enter(Phase::Tls);
-        let (stream, tls) = self.tls.handshake(socket, &target.host, deadline, self.config.tls_timeout, hooks).await?;
+        let config = tokio::time::timeout_at(deadline.into(), self.tls.config());
+        let config = config.await.map_err(|_| Error::timeout(Phase::Tls))??;
+        let limit = self.config.tls_timeout;
+        let (stream, tls) = self.tls.handshake(config, socket, &target.host, deadline, limit, hooks).await?;
         let protocol = match (self.protocol, tls.alpn.as_deref()) {
             (ProtocolChoice::Http2PriorKnowledge, _) | (_, Some("h2")) => Protocol::Http2,
             _ => Protocol::Http1,
@@ -154,5 +160,37 @@ impl Dialer {
         guard.done(at, result.as_deref(), coalesced);
         let addrs = order.map_err(Error::clone)?.into_iter().map(|addr| SocketAddr::new(addr, target.port));
         Ok(addrs.take(self.config.max_addresses).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fails when the configuration of TLS is there, and no sooner.
+    struct AfterTls(Tls);
+
+    impl Resolve for AfterTls {
+        fn resolve(&self, _: &str) -> resolve::Resolving {
+            let tls = self.0.clone();
+            Box::pin(async move {
+                while !tls.is_prepared() {
+                    tokio::task::yield_now().await;
+                }
+                Err(ResolveError::host_not_found())
+            })
+        }
+    }
+
+    // mutant: `prepare` left out of `dial`
+    #[tokio::test]
+    async fn the_platforms_roots_are_read_beside_the_lookup() {
+        let tls = Tls::new(tls::Trust::Platform, ProtocolChoice::Alpn, false);
+        let config = DialConfig { connect_timeout: std::time::Duration::from_secs(20), ..DialConfig::default() };
+        let lookups = Lookups::new(Arc::new(AfterTls(tls.clone())));
+        let dialer = Dialer { config, lookups, connector: None, tls, protocol: ProtocolChoice::Alpn };
+        let target = Target { https: true, host: "origin.test".into(), port: 443 };
+        let dialed = dialer.dial(&target, &Hooks::new(None, None), &Progress::default()).await;
+        assert_eq!(dialed.err().map(|error| error.kind()), Some(Kind::HostNotFound));
     }
 }

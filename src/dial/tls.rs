@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,12 +16,13 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use rustls_platform_verifier::BuilderVerifierExt;
+use tokio::sync::OnceCell;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     config::ProtocolChoice,
     connection::{LeafCertificate, TlsInfo},
-    error::{Error, Kind, Why, find},
+    error::{BoxError, Error, Kind, Why, find},
     hooks::emit::Hooks,
     phase::Phase,
     transport::Socket,
@@ -30,7 +31,7 @@ use crate::{
 /// Whom to trust.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Trust {
-    /// The platform's roots, loaded at the first `https` request.
+    /// The platform's roots, read when the first `https` connection is dialled.
     #[default]
     Platform,
     /// These roots and no others.
@@ -41,36 +42,83 @@ pub(crate) enum Trust {
     Own(Arc<ClientConfig>),
 }
 
-/// TLS as this client does it: made once, when first needed.
+/// TLS as this client does it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tls(Arc<Terms>);
+
 #[derive(Debug)]
-pub(crate) struct Tls {
+struct Terms {
     trust: Trust,
     protocol: ProtocolChoice,
     /// The secrets of every connection go to the file that `SSLKEYLOGFILE` names.
     log_keys: bool,
-    config: OnceLock<Result<Arc<ClientConfig>, String>>,
+    /// Made once, when first needed.
+    config: OnceCell<Result<Arc<ClientConfig>, Error>>,
 }
 
 impl Tls {
     pub(crate) fn new(trust: Trust, protocol: ProtocolChoice, log_keys: bool) -> Self {
-        Self { trust, protocol, log_keys, config: OnceLock::new() }
+        Self(Arc::new(Terms { trust, protocol, log_keys, config: OnceCell::new() }))
     }
 
     /// Whether the server may choose HTTP/2.
     pub(crate) fn may_speak_http2(&self) -> bool {
-        match &self.trust {
+        match &self.0.trust {
             Trust::Own(config) if !config.alpn_protocols.is_empty() => config.alpn_protocols.iter().any(|p| p == b"h2"),
-            _ => self.protocol != ProtocolChoice::Http1,
+            _ => self.0.protocol != ProtocolChoice::Http1,
         }
     }
 
-    /// Builds the configuration now, so that unusable roots are told now.
-    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, Error> {
-        let made = self.config.get_or_init(|| self.build().map(Arc::new).map_err(|error| error.to_string()));
-        made.clone().map_err(|error| Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(error)))
+    /// Makes the configuration now, so that unusable roots are told now.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(made) = self.0.config.get() {
+            return made.clone().map(drop);
+        }
+        let made = self.0.made();
+        // If another makes it meanwhile, it is the same.
+        let _ = self.0.config.set(made.clone());
+        made.map(drop)
     }
 
-    fn build(&self) -> Result<ClientConfig, Box<dyn std::error::Error>> {
+    /// Begins to make what takes long: the platform's roots are some hundred files, or a large one. So that is done beside
+    /// the lookup and the connect, and is no gap between them and the handshake.
+    pub(super) fn prepare(&self) {
+        if matches!(self.0.trust, Trust::Platform) && !self.0.config.initialized() {
+            let this = self.clone();
+            tokio::spawn(async move { this.config().await.map(drop) });
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_prepared(&self) -> bool {
+        self.0.config.initialized()
+    }
+
+    /// The configuration; one of several callers makes it.
+    pub(super) async fn config(&self) -> Result<Arc<ClientConfig>, Error> {
+        let terms = &self.0;
+        let made = terms.config.get_or_try_init(|| async {
+            match terms.trust {
+                // It reads files: not on a thread that polls sockets. A runtime that ends meanwhile is no answer to keep.
+                Trust::Platform => {
+                    let terms = Arc::clone(terms);
+                    let made = tokio::task::spawn_blocking(move || terms.made()).await;
+                    made.map_err(|error| Error::with(Kind::TlsProtocolError, Phase::Tls, error))
+                }
+                Trust::Roots(_) | Trust::Nobody | Trust::Own(_) => Ok(terms.made()),
+            }
+        });
+        made.await?.clone()
+    }
+}
+
+impl Terms {
+    fn made(&self) -> Result<Arc<ClientConfig>, Error> {
+        let unusable = |error: BoxError| Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(error.to_string()));
+        self.build().map(Arc::new).map_err(unusable)
+    }
+
+    fn build(&self) -> Result<ClientConfig, BoxError> {
         if let Trust::Own(config) = &self.trust {
             let mut config = (**config).clone();
             if config.alpn_protocols.is_empty() {
@@ -123,17 +171,19 @@ impl Tls {
             ProtocolChoice::Http2 | ProtocolChoice::Http2PriorKnowledge => vec![b"h2".to_vec()],
         }
     }
+}
 
+impl Tls {
     /// The handshake, with its hooks.
     pub(crate) async fn handshake(
         &self,
+        config: Arc<ClientConfig>,
         socket: Socket,
         host: &str,
         deadline: Instant,
         limit: Duration,
         hooks: &Hooks,
     ) -> Result<(TlsStream<Socket>, TlsInfo), Error> {
-        let config = self.config()?;
         let name = ServerName::try_from(host.to_owned())
             .map_err(|error| Error::with(Kind::InvalidRequest, Phase::Request, error))?;
         let server_name: Option<Arc<str>> = matches!(name, ServerName::DnsName(_)).then(|| host.into());
@@ -146,7 +196,7 @@ impl Tls {
         let result = match handshake {
             Ok(Ok(stream)) => {
                 let info = describe(&stream, server_name);
-                match info.alpn.is_none() && self.wants_http2_or_nothing() {
+                match info.alpn.is_none() && self.0.wants_http2_or_nothing() {
                     true => Err(Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(NO_HTTP2))),
                     false => Ok((stream, info)),
                 }

@@ -21,7 +21,6 @@ use crate::{
     hooks::{emit::Hooks, *},
 };
 
-#[expect(clippy::large_enum_variant, reason = "one per connection, and never moved after its task is spawned")]
 pub(super) enum Engine {
     /// Boxed: with upgrades, its type has no name outside of hyper.
     Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),

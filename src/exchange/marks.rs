@@ -34,6 +34,7 @@ use crate::{
 /// One attempt on the wire.
 pub(crate) struct Exchange {
     pub(crate) hooks: Hooks,
+    /// Where it is, or will be. Each holds the other while the request is on the wire: `leave` and `gone` part them.
     wire: Arc<Wire>,
     /// hyper has asked whether there is a body, which it does when it takes the request.
     asked: AtomicBool,
