@@ -13,7 +13,10 @@ use opentelemetry::{
     metrics::MeterProvider,
     trace::{Tracer, TracerProvider},
 };
-use rustls::{ClientConfig, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
 
 #[cfg(feature = "otel")]
 use crate::views::{metrics::Metrics, spans::Spans};
@@ -21,7 +24,7 @@ use crate::{
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
-    dial::{ColdDials, Connector, Dialer, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
+    dial::{ColdDials, Connector, Dialer, Identity, IpVersion, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::{BoxError, Error},
     hooks::{ClientTrace, Stack},
     pool::Pool,
@@ -49,6 +52,7 @@ pub struct ClientBuilder {
     protocol: ProtocolChoice,
     trust: Trust,
     log_tls_keys: bool,
+    identity: Option<Identity>,
     resolver: Arc<dyn Resolve>,
     connector: Option<Connector>,
     cold_dials: ColdDials,
@@ -74,6 +78,7 @@ impl Default for ClientBuilder {
             protocol: ProtocolChoice::Alpn,
             trust: Trust::Platform,
             log_tls_keys: false,
+            identity: None,
             resolver: Arc::new(SystemResolver),
             connector: None,
             cold_dials: ColdDials::default(),
@@ -212,6 +217,26 @@ impl ClientBuilder {
     /// Looks up names. Default: the system's resolver. Lookups of one name at the same time are one; answers are not kept.
     pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
         self.resolver = resolver;
+        self
+    }
+
+    /// The addresses of one host for one port, instead of a lookup: none is made, and no `dns` is told. `*` is every host
+    /// that has none of its own. Given again, the last one stands; without addresses the host is looked up again. Default:
+    /// none.
+    pub fn resolve_to(mut self, host: &str, port: u16, addresses: Vec<IpAddr>) -> Self {
+        let place = (host.to_ascii_lowercase(), port);
+        if addresses.is_empty() {
+            self.dial.known.remove(&place);
+        } else {
+            self.dial.known.insert(place, addresses);
+        }
+        self
+    }
+
+    /// The certificate that this client shows to a server that asks for one, with the certificates that lead to its
+    /// issuer, and its private key. A TLS configuration of your own has its own. Default: none.
+    pub fn client_certificate(mut self, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        self.identity = Some((chain, key));
         self
     }
 
@@ -492,7 +517,7 @@ impl ClientBuilder {
     ///
     /// `tls_protocol_error` if the roots or the configuration given for TLS can't be used.
     pub fn build(self) -> Result<Client, Error> {
-        let given = !matches!(self.trust, Trust::Platform);
+        let given = !matches!(self.trust, Trust::Platform) || self.identity.is_some();
         let client = self.into_client();
         if given {
             client.check_tls()?;
@@ -506,9 +531,9 @@ impl ClientBuilder {
         #[cfg(not(feature = "otel"))]
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
-        let Self { connector, cold_dials, .. } = this;
+        let Self { connector, cold_dials, identity, .. } = this;
         let Self { traces, reporters, redaction, timeline, .. } = this;
-        let tls = Tls::new(trust, protocol, log_tls_keys);
+        let tls = Tls::new(trust, protocol, log_tls_keys, identity);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
         pool.always_shares = coalesce && protocol == ProtocolChoice::Http2PriorKnowledge;

@@ -238,6 +238,11 @@ impl fmt::Debug for ResponseFuture {
 #[derive(Debug, Clone, Default)]
 pub struct Resends(Arc<AtomicU32>);
 
+/// The most that one request may take, instead of the client's own [`timeout`](ClientBuilder::timeout): put it into the
+/// request's extensions. So that what sends several requests for one, such as redirects, bounds them all together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestTimeout(pub Duration);
+
 impl Drop for Inner {
     /// The last client is gone: what is idle closes, what is in use ends with its response.
     fn drop(&mut self) {
@@ -275,7 +280,8 @@ impl Call {
         if head.method == Method::CONNECT && payload.size_hint().exact() != Some(0) {
             return Err(Error::invalid("a CONNECT request can't have a body"));
         }
-        let deadline = inner.exchange.timeout.map(|timeout| clock::now() + timeout);
+        let own = head.extensions.get::<RequestTimeout>().map(|timeout| timeout.0);
+        let deadline = own.or(inner.exchange.timeout).map(|timeout| clock::now() + timeout);
         let fields = (!head.headers.is_empty()).then(|| Box::new(head.headers.clone()));
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let inner = Arc::clone(inner);

@@ -1,6 +1,6 @@
 //! The settings of a client as plain data. Every default stands here, with its reason.
 
-use std::{net::IpAddr, time::Duration};
+use std::{collections::HashMap, net::IpAddr, time::Duration};
 
 /// Limits of the pool.
 #[derive(Debug, Clone)]
@@ -69,6 +69,8 @@ pub(crate) struct DialConfig {
     pub(crate) keep_alive: Option<Duration>,
     /// The local address to connect from.
     pub(crate) local_address: Option<IpAddr>,
+    /// Hosts and ports that are not looked up, in lower case; `*` is every host.
+    pub(crate) known: HashMap<(String, u16), Vec<IpAddr>>,
 }
 
 impl Default for DialConfig {
@@ -82,11 +84,21 @@ impl Default for DialConfig {
             nodelay: true,
             keep_alive: Some(Duration::from_secs(30)),
             local_address: None,
+            known: HashMap::new(),
         }
     }
 }
 
 impl DialConfig {
+    /// The addresses that were given for a host, if any. A host's own go before those of every host.
+    pub(crate) fn known(&self, host: &str, port: u16) -> Option<&[IpAddr]> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let of = |host: String| self.known.get(&(host, port)).map(Vec::as_slice);
+        of(host.to_ascii_lowercase()).or_else(|| of("*".to_owned()))
+    }
+
     /// Whether an address is of the version that is wanted, and can be reached from the local address.
     pub(crate) fn may_try(&self, addr: IpAddr) -> bool {
         let ipv4 = addr.to_canonical().is_ipv4();

@@ -51,6 +51,17 @@ impl Error {
         self.source().and_then(shown)
     }
 
+    /// For what follows redirects on top of the client: there were more than it follows (`too_many_redirects`).
+    #[must_use]
+    pub fn too_many_redirects() -> Self {
+        Self::new(Kind::TooManyRedirects, Phase::Request)
+    }
+
+    /// For what follows redirects on top of the client: it won't go where this one leads (`redirect_refused`).
+    pub fn redirect_refused(why: impl Into<BoxError>) -> Self {
+        Self::with(Kind::RedirectRefused, Phase::Request, why)
+    }
+
     pub(crate) fn kind(&self) -> Kind {
         self.0.kind
     }
@@ -244,6 +255,8 @@ kinds! {
     Canceled = "canceled", "canceled";
     RequestBodyFailed = "request_body_failed", "the request body failed";
     InvalidRequest = "invalid_request", "invalid request";
+    TooManyRedirects = "too_many_redirects", "too many redirects";
+    RedirectRefused = "redirect_refused", "the redirect can't be followed";
     Other = "_OTHER", "failed";
 }
 

@@ -80,7 +80,7 @@ pub mod views;
 
 pub use self::{
     builder::ClientBuilder,
-    client::{Client, Resends, ResponseFuture},
+    client::{Client, RequestTimeout, Resends, ResponseFuture},
     error::{BoxError, Error},
     exchange::ResponseBody,
     hooks::{ClientTrace, client_trace, with_client_trace},

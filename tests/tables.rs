@@ -154,6 +154,23 @@ fn every_error_type_has_a_test_that_provokes_it() {
     }
 }
 
+#[test]
+fn every_option_of_the_command_is_in_its_test() {
+    let page = readme();
+    let table = page.split("\n| option | curl | here | test |\n").nth(1).expect("the table");
+    let rows: Vec<&str> = table.lines().skip(1).take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 30, "{rows:?}");
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let [option, _, _, tests] = cells.as_slice() else { panic!("four cells: {row}") };
+        let bodies: Vec<String> = named(tests).iter().map(|(file, name)| body(file, name)).collect();
+        assert!(!bodies.is_empty(), "no test: {row}");
+        let forms: Vec<&str> = option.split('`').skip(1).step_by(2).filter(|form| form.starts_with('-')).collect();
+        let used = |form: &&str| bodies.iter().any(|body| body.contains(&format!("\"{form}\"")));
+        assert!(forms.is_empty() || forms.iter().any(used), "{option} is not in {tests}");
+    }
+}
+
 /// The source of one test, from its name to its end.
 fn body(file: &str, name: &str) -> String {
     let source = fs::read_to_string(place(file)).expect("a source");

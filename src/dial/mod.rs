@@ -25,7 +25,7 @@ pub(crate) use self::connector::Connector;
 pub use self::resolve::{Resolve, ResolveError, Resolving, SystemResolver};
 pub(crate) use self::{
     lookups::Lookups,
-    tls::{Tls, Trust},
+    tls::{Identity, Tls, Trust},
 };
 pub use crate::config::{ColdDials, IpVersion};
 use crate::{
@@ -134,13 +134,18 @@ impl Dialer {
         Ok(Dialed { transport, local, peer, tls: Some(tls), protocol })
     }
 
-    /// The addresses in the order in which to try them. An address has no lookup, and so no hooks.
+    /// The addresses in the order in which to try them. An address has no lookup, and so no hooks; nor has a host whose
+    /// addresses were given.
     async fn addresses(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Vec<SocketAddr>, Error> {
-        if let Ok(addr) = target.host.parse::<IpAddr>() {
-            if !self.config.may_try(addr) {
+        let literal = target.host.parse::<IpAddr>().ok();
+        let known = self.config.known(&target.host, target.port);
+        if let Some(addrs) = known.or(literal.as_ref().map(std::slice::from_ref)) {
+            let order = race::interleaved(addrs.iter().copied().filter(|addr| self.config.may_try(*addr)));
+            if order.is_empty() {
                 return Err(Error::new(Kind::NoAddresses, Phase::GetConnection));
             }
-            return Ok(vec![SocketAddr::new(addr, target.port)]);
+            let addrs = order.into_iter().map(|addr| SocketAddr::new(addr, target.port));
+            return Ok(addrs.take(self.config.max_addresses).collect());
         }
         let guard = hooks.dns(&target.host);
         let lookup = tokio::time::timeout_at(deadline.into(), self.lookups.lookup(&target.host)).await;
@@ -185,7 +190,7 @@ mod tests {
     // mutant: `prepare` left out of `dial`
     #[tokio::test]
     async fn the_platforms_roots_are_read_beside_the_lookup() {
-        let tls = Tls::new(tls::Trust::Platform, ProtocolChoice::Alpn, false);
+        let tls = Tls::new(tls::Trust::Platform, ProtocolChoice::Alpn, false, None);
         let config = DialConfig { connect_timeout: std::time::Duration::from_secs(20), ..DialConfig::default() };
         let lookups = Lookups::new(Arc::new(AfterTls(tls.clone())));
         let dialer = Dialer { config, lookups, connector: None, tls, protocol: ProtocolChoice::Alpn };

@@ -13,7 +13,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::sync::OnceCell;
@@ -42,6 +42,9 @@ pub(crate) enum Trust {
     Own(Arc<ClientConfig>),
 }
 
+/// A client's certificate with its chain, and its key.
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
 /// TLS as this client does it.
 #[derive(Debug, Clone)]
 pub(crate) struct Tls(Arc<Terms>);
@@ -52,13 +55,14 @@ struct Terms {
     protocol: ProtocolChoice,
     /// The secrets of every connection go to the file that `SSLKEYLOGFILE` names.
     log_keys: bool,
+    identity: Option<Identity>,
     /// Made once, when first needed.
     config: OnceCell<Result<Arc<ClientConfig>, Error>>,
 }
 
 impl Tls {
-    pub(crate) fn new(trust: Trust, protocol: ProtocolChoice, log_keys: bool) -> Self {
-        Self(Arc::new(Terms { trust, protocol, log_keys, config: OnceCell::new() }))
+    pub(crate) fn new(trust: Trust, protocol: ProtocolChoice, log_keys: bool, identity: Option<Identity>) -> Self {
+        Self(Arc::new(Terms { trust, protocol, log_keys, identity, config: OnceCell::new() }))
     }
 
     /// Whether the server may choose HTTP/2.
@@ -132,20 +136,24 @@ impl Terms {
             .unwrap_or_else(|| Arc::new(rustls::crypto::ring::default_provider()));
         let builder =
             ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;
-        let mut config = match &self.trust {
+        let builder = match &self.trust {
             Trust::Roots(roots) => {
                 let mut store = rustls::RootCertStore::empty();
                 for root in roots {
                     store.add(root.clone())?;
                 }
                 let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build()?;
-                builder.with_webpki_verifier(verifier).with_no_client_auth()
+                builder.with_webpki_verifier(verifier)
             }
             Trust::Nobody => {
                 let verifier = Arc::new(AcceptAnyone(provider));
-                builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth()
+                builder.dangerous().with_custom_certificate_verifier(verifier)
             }
-            Trust::Platform | Trust::Own(_) => builder.with_platform_verifier()?.with_no_client_auth(),
+            Trust::Platform | Trust::Own(_) => builder.with_platform_verifier()?,
+        };
+        let mut config = match &self.identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key())?,
+            None => builder.with_no_client_auth(),
         };
         config.resumption = Resumption::in_memory_sessions(256);
         config.alpn_protocols = self.alpn();

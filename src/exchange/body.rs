@@ -423,6 +423,17 @@ impl ResponseBody {
         live.incoming = Some(incoming);
         Self(Some(live))
     }
+
+    /// Gives the request up: its attempt ends as `canceled`, as if its future had been dropped, and the connection closes
+    /// (on HTTP/2: the stream is reset). A drop says that the rest of the body is not wanted, which is no error. Does
+    /// nothing once the body has ended.
+    pub fn cancel(mut self) {
+        if let Some(live) = &mut self.0
+            && live.incoming.is_some()
+        {
+            live.fail(Error::canceled(live.ending.exchange.phase()));
+        }
+    }
 }
 
 impl Live {

@@ -238,6 +238,53 @@ fn nobody_who_did_not_ask_gets_a_bar() {
 }
 
 #[test]
+fn a_stderr_with_lines_of_its_own_has_no_bar() {
+    let origin = Origin::start(&[Reply::Send(OK); 40]);
+    let url = origin.url("/");
+    for (args, environment, line) in [
+        (&["-v"][..], &[][..], "< HTTP/1.1 200 OK"),
+        (&[], &[("OTEL_TRACES_EXPORTER", "console"), ("OTEL_METRICS_EXPORTER", "none")], "response-wait"),
+        (&[], &[("OTEL_METRICS_EXPORTER", "otlp, console"), ("OTEL_TRACES_EXPORTER", "none")], "http.client"),
+    ] {
+        let args: Vec<&str> = args.iter().chain(&["-n", "40", &url]).copied().collect();
+        let left = shown(80, In::Stderr, &args, environment);
+        assert!(left.raw.contains(line), "{args:?}: {:?}", left.raw);
+        assert!(!left.raw.contains("0/40") && !left.raw.contains("\x1b[2K"), "{args:?}: {:?}", left.raw);
+    }
+}
+
+/// `watch` and the like: a terminal to read from, one pipe to write both streams to, and the width in the environment.
+#[test]
+fn what_is_run_again_and_again_gets_plain_lines_of_its_width() {
+    let origin = Origin::start(&[Reply::Send(OK); 40]);
+    for term in ["xterm-256color", "dumb"] {
+        let (_master, inside) = terminal(120);
+        let binary = env!("CARGO_BIN_EXE_httptrace");
+        let mut shell = program("sh", &["-c", "\"$@\" 2>&1 | cat", "sh", binary, "-n", "20", &origin.url("/")]);
+        let output = shell.env("TERM", term).env("COLUMNS", "60").stdin(inside).output().unwrap();
+        let ran = ran(&output);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(ran.stdout.contains("reuse ratio 95.0 %") && !ran.stdout.contains('\x1b'), "{}", ran.stdout);
+        assert!(!ran.stdout.lines().any(is_bar), "{}", ran.stdout);
+        assert!(ran.stdout.lines().all(|line| line.chars().count() <= 60), "{}", ran.stdout);
+    }
+}
+
+#[test]
+fn a_pipe_into_jq_has_nothing_but_json() {
+    let origin = Origin::start(&[Reply::Send(OK); 40]);
+    let script = "\"$@\" | jq -r 'select(.error == null) | .status'";
+    let binary = env!("CARGO_BIN_EXE_httptrace");
+    let url = origin.url("/");
+    let args = ["-c", script, "sh", binary, "--format", "json", "-n", "20", &url];
+    // Not every machine has it; what it would read is a line of JSON each, which other tests hold.
+    if Command::new("jq").arg("--version").output().is_ok() {
+        let piped = ran(&program("sh", &args).output().unwrap());
+        assert_eq!((piped.code, piped.stdout, piped.stderr), (0, "200\n".repeat(20), String::new()));
+    }
+}
+
+#[test]
 fn colours_are_for_terminals_and_for_those_who_insist() {
     let origin = Origin::start(&[Reply::Send(OK); 40]);
     let url = origin.url("/");

@@ -9,90 +9,210 @@ use clap::{
     error::{ContextKind, ErrorKind},
 };
 
-use crate::exit::{Failure, USAGE};
+use crate::{
+    exit::{Failure, USAGE},
+    generate::{self, Kind},
+};
 
 /// Where did the time of that request go?
 ///
 /// Sends requests as curl does and shows each attempt's phases: lookup, connect, TLS handshake, write, wait, read, and
 /// whether its connection was new or reused. The response's body goes to -o, or nowhere.
 #[derive(Debug, Parser)]
-#[command(name = "httptrace", version, args_override_self = true)]
+#[command(
+    name = "httptrace",
+    version,
+    long_version = LONG_VERSION,
+    args_override_self = true,
+    after_help = "--help says more, and has examples.",
+    after_long_help = EXAMPLES
+)]
 pub(crate) struct Args {
     /// The URLs; http:// where the scheme is missing
-    #[arg(value_name = "URL", required = true)]
+    #[arg(value_name = "URL", required_unless_present = "generate")]
     pub(crate) urls: Vec<String>,
 
     /// The method
-    #[arg(short = 'X', long, value_name = "METHOD", allow_hyphen_values = true)]
+    #[arg(short = 'X', long, value_name = "METHOD", allow_hyphen_values = true, help_heading = REQUEST)]
     pub(crate) request: Option<String>,
 
     /// A header field 'Name: value'; 'Name:' removes a default one, 'Name;' sends it empty
-    #[arg(short = 'H', long, value_name = "FIELD", allow_hyphen_values = true)]
+    #[arg(short = 'H', long, value_name = "FIELD", allow_hyphen_values = true, help_heading = REQUEST)]
     pub(crate) header: Vec<String>,
 
     /// A request body, sent by POST; @FILE reads it without line ends (@- from stdin); several are joined by &
-    #[arg(short = 'd', long, value_name = "DATA", allow_hyphen_values = true)]
+    #[arg(short = 'd', long, value_name = "DATA", allow_hyphen_values = true, help_heading = REQUEST)]
     pub(crate) data: Vec<String>,
 
     /// As --data, but a file is sent as it is
-    #[arg(long, value_name = "DATA", allow_hyphen_values = true)]
+    #[arg(long, value_name = "DATA", allow_hyphen_values = true, help_heading = REQUEST)]
     pub(crate) data_binary: Vec<String>,
 
-    /// Where the response's body goes: the first -o belongs to the first URL, and so on
-    #[arg(short = 'o', long, value_name = "FILE")]
-    pub(crate) output: Vec<PathBuf>,
+    /// Ask for the head only (HEAD); -o gets the response's header
+    #[arg(short = 'I', long, help_heading = REQUEST)]
+    pub(crate) head: bool,
 
-    /// Accept any certificate
-    #[arg(short = 'k', long)]
+    /// Name and password, sent as Basic authorization; a password is never asked for
+    #[arg(short = 'u', long, value_name = "USER:PASSWORD", allow_hyphen_values = true, help_heading = REQUEST)]
+    pub(crate) user: Option<String>,
+
+    /// The User-Agent; empty for none
+    #[arg(short = 'A', long, value_name = "NAME", allow_hyphen_values = true, help_heading = REQUEST)]
+    pub(crate) user_agent: Option<String>,
+
+    /// Follow redirects; each hop is an attempt of its own
+    #[arg(short = 'L', long, help_heading = REQUEST)]
+    pub(crate) location: bool,
+
+    /// The most redirects that -L follows; -1 for no limit
+    #[arg(long, value_name = "N", default_value_t = 50, allow_negative_numbers = true,
+        value_parser = clap::value_parser!(i64).range(-1..=i64::from(u32::MAX)), help_heading = REQUEST)]
+    pub(crate) max_redirs: i64,
+
+    /// How long a body waits for 100 Continue, where 'Expect: 100-continue' was given by -H
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = REQUEST)]
+    pub(crate) expect100_timeout: Option<Seconds>,
+
+    /// Accept any certificate; a warning says so
+    #[arg(short = 'k', long, help_heading = TLS)]
     pub(crate) insecure: bool,
 
     /// Trust the certificates of this PEM file, and no others
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = TLS)]
     pub(crate) cacert: Option<PathBuf>,
 
+    /// The client's certificate with its chain, in PEM
+    #[arg(short = 'E', long, value_name = "FILE", help_heading = TLS)]
+    pub(crate) cert: Option<PathBuf>,
+
+    /// The key of --cert, in PEM and not encrypted; by default it is looked for in that file
+    #[arg(long, value_name = "FILE", requires = "cert", help_heading = TLS)]
+    pub(crate) key: Option<PathBuf>,
+
     /// Speak HTTP/1.1 only
-    #[arg(long = "http1.1", conflicts_with_all = ["http2", "http2_prior_knowledge"])]
+    #[arg(long = "http1.1", conflicts_with_all = ["http2", "http2_prior_knowledge"], help_heading = CONNECTION)]
     pub(crate) http1_1: bool,
 
     /// Speak HTTP/2 where the TLS handshake agrees on it (the default)
-    #[arg(long, conflicts_with = "http2_prior_knowledge")]
+    #[arg(long, conflicts_with = "http2_prior_knowledge", help_heading = CONNECTION)]
     pub(crate) http2: bool,
 
     /// Speak HTTP/2 without asking
-    #[arg(long)]
+    #[arg(long, help_heading = CONNECTION)]
     pub(crate) http2_prior_knowledge: bool,
 
+    /// Use IPv4 only
+    #[arg(short = '4', long, overrides_with = "ipv6", help_heading = CONNECTION)]
+    pub(crate) ipv4: bool,
+
+    /// Use IPv6 only
+    #[arg(short = '6', long, overrides_with = "ipv4", help_heading = CONNECTION)]
+    pub(crate) ipv6: bool,
+
+    /// Use these addresses and look nothing up; HOST may be *
+    #[arg(long, value_name = "HOST:PORT:ADDRESS,...", allow_hyphen_values = true, help_heading = CONNECTION)]
+    pub(crate) resolve: Vec<String>,
+
     /// The most that one dial may take (lookup, connect, handshake)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = CONNECTION)]
     pub(crate) connect_timeout: Option<Seconds>,
 
-    /// The most that each request may take
-    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = seconds)]
+    /// The most that each URL may take, redirects and retries included
+    #[arg(short = 'm', long, value_name = "SECONDS", value_parser = seconds, help_heading = CONNECTION)]
     pub(crate) max_time: Option<Seconds>,
 
     /// Send the list of URLs so many times
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = CONNECTION)]
     pub(crate) repeat: u32,
 
     /// So many requests at once
-    #[arg(short = 'c', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(short = 'c', long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), help_heading = CONNECTION)]
     pub(crate) concurrency: u32,
 
+    /// What is written to stdout
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Waterfall, help_heading = OUTPUT)]
+    pub(crate) format: Format,
+
+    /// Where the response's body goes: the first -o belongs to the first URL, and so on
+    #[arg(short = 'o', long, value_name = "FILE", help_heading = OUTPUT)]
+    pub(crate) output: Vec<PathBuf>,
+
+    /// Exit with 22 when a status is 400 or above, and keep no body of such
+    #[arg(short = 'f', long, help_heading = OUTPUT)]
+    pub(crate) fail: bool,
+
     /// Say nothing of failures: the exit code does
-    #[arg(short = 's', long)]
+    #[arg(short = 's', long, help_heading = OUTPUT)]
     pub(crate) silent: bool,
 
+    /// Tell on stderr what is done (*), sent (>) and received (<); secrets are left out
+    #[arg(short = 'v', long, help_heading = OUTPUT)]
+    pub(crate) verbose: bool,
+
+    /// Write a man page or a shell's completions to stdout, and send nothing
+    #[arg(long, value_enum, value_name = "KIND", help_heading = OUTPUT)]
+    pub(crate) generate: Option<Kind>,
+
     /// Export spans and metrics over OTLP, also where no OTEL_EXPORTER_OTLP_ENDPOINT is set
-    #[arg(long)]
+    #[arg(long, help_heading = TELEMETRY)]
     pub(crate) otlp: bool,
 
-    /// What is written to stdout
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t = Format::Waterfall)]
-    pub(crate) format: Format,
+    /// What one trace holds; without this the run, or each round if there are more than 100 requests
+    #[arg(long, value_enum, value_name = "WHAT", help_heading = TELEMETRY)]
+    pub(crate) trace_per: Option<TracePer>,
 
     /// All of the data options in the order in which they were given.
     #[arg(skip)]
     pub(crate) body: Vec<Data>,
+}
+
+const REQUEST: &str = "Request";
+const TLS: &str = "TLS";
+const CONNECTION: &str = "Connection";
+const OUTPUT: &str = "Output";
+const TELEMETRY: &str = "Telemetry";
+
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\nProtocols: http https\nFeatures: HTTP/1.1 HTTP/2 TLSv1.2 TLSv1.3 ALPN IPv6 OTLP/gRPC OTLP/HTTP"
+);
+
+const EXAMPLES: &str = "\
+Examples:
+  Where does the time go?
+    httptrace https://example.com/
+
+  Is the connection reused? Three requests, one after the other:
+    httptrace -n 3 https://example.com/
+
+  A POST with a body and a header of its own, and a look at what is sent:
+    httptrace -v -H 'Content-Type: application/json' -d '{\"a\":1}' https://example.com/
+
+  Follow redirects for at most 10 seconds, and fail on a status of 400 or above:
+    httptrace -L -f -m 10 http://example.com/
+
+  One server of several, without asking the DNS:
+    httptrace --resolve example.com:443:192.0.2.7 https://example.com/
+
+  The slowest of 200 requests, 8 at once:
+    httptrace --format json -n 200 -c 8 https://example.com/ | jq -s 'max_by(.duration_us)'
+
+  Spans and metrics to a collector:
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 httptrace https://example.com/
+
+  Completions for the shell that is running:
+    source <(httptrace --generate complete-bash)
+
+Exit codes are curl's: 0 a whole response, 6 no such host, 7 not connected, 28 timeout, 35 and 60 TLS, 130 interrupted.
+A failure is one line on stderr. SSLKEYLOGFILE and the OTEL_* variables are read.";
+
+/// What one trace holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TracePer {
+    /// All requests
+    Run,
+    /// Each round of the list of URLs
+    Round,
 }
 
 /// What stdout gets.
@@ -139,6 +259,7 @@ pub(crate) fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
         Ok(args)
     });
     match parsed {
+        Ok(Args { generate: Some(kind), .. }) => Ok(Parsed::Show(generate::text(kind, Args::command()))),
         Ok(args) => Ok(Parsed::Run(Box::new(args))),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             Ok(Parsed::Show(error.to_string()))
@@ -164,6 +285,7 @@ fn reason(error: &clap::Error) -> String {
     let value = about(ContextKind::InvalidValue);
     match error.kind() {
         ErrorKind::UnknownArgument => format!("unknown option {option}"),
+        ErrorKind::MissingRequiredArgument if option.contains("--cert") => "option --key needs --cert".to_owned(),
         ErrorKind::MissingRequiredArgument => "no URL given".to_owned(),
         ErrorKind::InvalidValue if value.is_empty() => format!("option {option} needs a value"),
         ErrorKind::InvalidValue => format!("option {option} does not take '{value}'"),
@@ -207,6 +329,45 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_examples_are_command_lines() {
+        let lines = EXAMPLES.lines().filter_map(|line| line.strip_prefix("    "));
+        let lines: Vec<_> = lines.map(|line| line.split("httptrace ").last().expect("never empty")).collect();
+        assert!(lines.len() > 6, "{lines:?}");
+        for line in lines {
+            let words = line.split(" | ").next().expect("never empty").trim_end_matches(')');
+            // Quotes hold what has blanks in it.
+            let pieces = words
+                .split('\'')
+                .enumerate()
+                .flat_map(|(i, piece)| if i % 2 == 1 { vec![piece] } else { piece.split_whitespace().collect() });
+            let argv = ["httptrace"].into_iter().chain(pieces).map(OsString::from);
+            parse(argv).unwrap_or_else(|failure| panic!("{line}: {}", failure.message));
+        }
+    }
+
+    #[test]
+    fn every_option_has_a_row_beside_curls() {
+        let page = include_str!("../../../tests/README.md");
+        let table = page.split("\n| option | curl | here | test |\n").nth(1).expect("the table");
+        let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+        let told: Vec<_> = rows.map(|row| row.split(" | ").next().expect("a cell").trim_matches(['|', ' '])).collect();
+        let mut command = Args::command();
+        command.build();
+        let mut options: Vec<String> = command
+            .get_arguments()
+            .map(|arg| match (arg.get_short(), arg.get_long()) {
+                (Some(short), Some(long)) => format!("`-{short}`, `--{long}`"),
+                (None, Some(long)) => format!("`--{long}`"),
+                _ => format!("`{}`", arg.get_value_names().expect("a name").join(" ")),
+            })
+            .collect();
+        let mut told: Vec<_> = told.into_iter().map(str::to_owned).collect();
+        options.sort();
+        told.sort();
+        assert_eq!(told, options);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use httptrace::{ClientTrace, Error, Timeline, hooks::*};
 
-use crate::{exit::one_line, headers};
+use crate::{exit::one_line, headers, mark::Mark};
 
 /// What was called in one attempt, in order.
 #[derive(Debug, Default)]
@@ -152,8 +152,9 @@ fn go_duration(duration: Duration) -> String {
 /// The lines of one attempt, below one that says which it is.
 pub(crate) fn render(timeline: &Timeline, calls: &Calls) -> String {
     let request = &timeline.request;
-    let number = request.tag.map_or(0, |tag| tag.0);
-    let mut text = format!("{} {} (request {number}, attempt {})\n", request.method, request.url, request.attempt);
+    let Mark { request: number, hop } = Mark::of(timeline);
+    let hop = if hop > 0 { format!(", hop {hop}") } else { String::new() };
+    let mut text = format!("{} {} (request {number}{hop}, attempt {})\n", request.method, request.url, request.attempt);
     for (at, line) in &calls.lines {
         let micros = at.saturating_duration_since(timeline.start).as_micros();
         let millis = format!("{}.{:03}", micros / 1_000, micros % 1_000);

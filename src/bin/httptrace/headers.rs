@@ -13,13 +13,13 @@ use crate::{
     redact::{REDACTED, Rules},
 };
 
-/// The request's header: the user's fields, and the default ones that they neither replace nor remove. `body` is the
+/// The request's header: the user's fields, and the default ones that they neither replace nor remove. `agent` is `-A`; `body` is the
 /// length of the request's body, if it has one.
 ///
 /// # Errors
 ///
 /// Code 2 for a field that can't be sent.
-pub(crate) fn header_map(given: &[String], body: Option<usize>) -> Result<HeaderMap, Failure> {
+pub(crate) fn header_map(given: &[String], agent: Option<&str>, body: Option<usize>) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     let mut removed = Vec::new();
     for (i, text) in given.iter().enumerate() {
@@ -34,11 +34,14 @@ pub(crate) fn header_map(given: &[String], body: Option<usize>) -> Result<Header
             (name, None) => removed.push(name),
         }
     }
-    let user_agent = concat!("httptrace/", env!("CARGO_PKG_VERSION"));
+    let agent = agent.unwrap_or(concat!("httptrace/", env!("CARGO_PKG_VERSION")));
+    let agent = Some((USER_AGENT, agent)).filter(|_| !agent.is_empty());
     let form = body.map(|_| (CONTENT_TYPE, "application/x-www-form-urlencoded"));
-    for (name, value) in [(USER_AGENT, user_agent), (ACCEPT, "*/*")].into_iter().chain(form) {
+    for (name, value) in agent.into_iter().chain([(ACCEPT, "*/*")]).chain(form) {
         if !headers.contains_key(&name) && !removed.contains(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| refuse("option -A has a control character in its value".to_owned()))?;
+            headers.insert(name, value);
         }
     }
     Ok(headers)
@@ -186,7 +189,7 @@ mod tests {
 
     fn sent(given: &[&str], body: Option<usize>) -> Result<Vec<String>, Failure> {
         let given: Vec<String> = given.iter().map(ToString::to_string).collect();
-        let headers = header_map(&given, body)?;
+        let headers = header_map(&given, None, body)?;
         Ok(headers.iter().map(|(name, value)| format!("{name}={}", value.to_str().expect("text"))).collect())
     }
 

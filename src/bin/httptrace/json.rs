@@ -9,9 +9,11 @@ use http::Version;
 use httptrace::{
     Timeline,
     connection::Protocol,
-    timeline::{EventKind, PhaseSpan, SetupDetail, Tag},
+    timeline::{EventKind, PhaseSpan, SetupDetail},
 };
 use serde::Serialize;
+
+use crate::mark::Mark;
 
 /// The line of an attempt, with its newline.
 pub(crate) fn line(timeline: &Timeline) -> String {
@@ -127,12 +129,12 @@ impl<'a> From<&'a Timeline> for Attempt<'a> {
     fn from(timeline: &'a Timeline) -> Self {
         let us = |at: Instant| micros(at.saturating_duration_since(timeline.start));
         let request = &*timeline.request;
+        let mark = Mark::of(timeline);
         Self {
             v: 1,
-            request: request.tag.map_or(0, |Tag(number)| number),
+            request: mark.request,
             attempt: request.attempt,
-            // Redirects are not followed yet.
-            hop: 0,
+            hop: mark.hop,
             method: request.method.as_str(),
             url: &request.url,
             start_unix_nanos: timeline.anchor.unix_nanos(timeline.start).to_string(),

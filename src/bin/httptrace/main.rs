@@ -11,9 +11,12 @@ mod charts;
 #[path = "../../date.rs"]
 mod date;
 mod exit;
+mod generate;
+mod given;
 mod har;
 mod headers;
 mod json;
+mod mark;
 mod output;
 mod plan;
 mod progress;
@@ -21,9 +24,11 @@ mod progress;
 #[path = "../../redact.rs"]
 #[allow(dead_code, unreachable_pub, reason = "written for the library, of which the command needs a part")]
 mod redact;
+mod redirect;
 mod run;
 mod telemetry;
 mod url;
+mod verbose;
 // The charts of the library show the text of others by these rules; so do the lines on stderr.
 #[path = "../../views/waterfall/visible.rs"]
 mod visible;

@@ -232,17 +232,24 @@ fn each_pair(
     mut header: impl FnMut(u64, HeaderMap),
     mut show: impl FnMut(&Inbox, Box<Timeline>, Calls) -> io::Result<()>,
 ) -> io::Result<bool> {
-    // The record is told before the hook that ends the attempt for a user's trace.
+    // The record is told before the hook that ends the attempt for a user's trace, unless it is that of a redirect.
     let mut waiting = HashMap::new();
+    let mut early = HashMap::new();
     loop {
         match inbox.next() {
             Some(Message::Attempt(timeline)) => {
                 let request = timeline.request.tag.map_or(0, |Tag(number)| number);
-                waiting.insert((request, timeline.request.attempt), timeline);
+                let attempt = (request, timeline.request.attempt);
+                match early.remove(&attempt) {
+                    Some(calls) => show(inbox, timeline, calls)?,
+                    None => drop(waiting.insert(attempt, timeline)),
+                }
             }
             Some(Message::Calls(request, calls)) => {
-                if let Some(timeline) = waiting.remove(&(request, calls.attempt)) {
-                    show(inbox, timeline, calls)?;
+                let attempt = (request, calls.attempt);
+                match waiting.remove(&attempt) {
+                    Some(timeline) => show(inbox, timeline, calls)?,
+                    None => drop(early.insert(attempt, calls)),
                 }
             }
             Some(Message::Header(request, values)) => header(request, values),

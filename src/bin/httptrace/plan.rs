@@ -11,15 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, Method, Uri, header::AUTHORIZATION};
+use httptrace::dial::IpVersion;
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 
 use crate::{
-    args::{Args, Data, Format, Seconds},
+    args::{Args, Data, Format, Seconds, TracePer},
     exit::{CA_FILE, Failure, READ, USAGE, WRITE},
+    given::{self, Identity, Known},
     headers, url,
 };
 
@@ -32,12 +34,24 @@ pub(crate) struct Plan {
     pub(crate) method: Method,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Bytes>,
+    /// The response's header goes to `-o`.
+    pub(crate) head: bool,
+    /// How many redirects are followed; absent where none is.
+    pub(crate) redirects: Option<u32>,
+    pub(crate) expect_timeout: Option<Duration>,
     pub(crate) trust: Trust,
+    pub(crate) identity: Option<Identity>,
+    pub(crate) ip_version: Option<IpVersion>,
+    pub(crate) known: Vec<Known>,
     pub(crate) protocol: Protocol,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_time: Option<Duration>,
+    /// A status of 400 or above is a failure.
+    pub(crate) fail: bool,
     pub(crate) silent: bool,
+    pub(crate) verbose: bool,
     pub(crate) otlp: bool,
+    pub(crate) trace_per: Option<TracePer>,
     pub(crate) format: Format,
 }
 
@@ -80,7 +94,13 @@ impl Plan {
             None => Trust::Platform,
         };
         let body = body(&args.body)?;
-        let headers = headers::header_map(&args.header, body.as_ref().map(Bytes::len))?;
+        let mut headers = headers::header_map(&args.header, args.user_agent.as_deref(), body.as_ref().map(Bytes::len))?;
+        if let Some(user) = &args.user {
+            let authorization = given::basic(user)?;
+            headers.entry(AUTHORIZATION).or_insert(authorization);
+        }
+        let identity = args.cert.as_ref().map(|cert| given::identity(cert, args.key.as_deref())).transpose()?;
+        let known = args.resolve.iter().map(|text| given::known(text)).collect::<Result<_, _>>()?;
         let limit = |seconds: Option<Seconds>| seconds.and_then(|Seconds(limit)| limit);
         Ok(Self {
             targets,
@@ -89,7 +109,18 @@ impl Plan {
             method,
             headers,
             body,
+            head: args.head,
+            // -1 is no limit: so many are followed by nobody.
+            redirects: args.location.then(|| u32::try_from(args.max_redirs).unwrap_or(u32::MAX)),
+            expect_timeout: args.expect100_timeout.map(|Seconds(limit)| limit.unwrap_or_default()),
             trust,
+            identity,
+            ip_version: match (args.ipv4, args.ipv6) {
+                (true, _) => Some(IpVersion::V4),
+                (_, true) => Some(IpVersion::V6),
+                (false, false) => None,
+            },
+            known,
             protocol: match (args.http1_1, args.http2_prior_knowledge) {
                 (true, _) => Protocol::Http1,
                 (_, true) => Protocol::Http2PriorKnowledge,
@@ -97,8 +128,11 @@ impl Plan {
             },
             connect_timeout: limit(args.connect_timeout),
             max_time: limit(args.max_time),
+            fail: args.fail,
             silent: args.silent,
+            verbose: args.verbose,
             otlp: args.otlp,
+            trace_per: args.trace_per,
             format: args.format,
         })
     }
@@ -110,8 +144,12 @@ impl Plan {
 }
 
 fn method(args: &Args) -> Result<Method, Failure> {
+    if args.head && !args.body.is_empty() {
+        return Err(refuse(USAGE, "options -I and -d contradict each other: HEAD has no body"));
+    }
     match &args.request {
         Some(name) => Method::from_bytes(name.as_bytes()).map_err(|_| refuse(USAGE, "option -X: not a method")),
+        None if args.head => Ok(Method::HEAD),
         None if args.body.is_empty() => Ok(Method::GET),
         None => Ok(Method::POST),
     }

@@ -18,6 +18,7 @@ use crate::{
     args::Format,
     exit::{Failure, warn},
     plan::Plan,
+    telemetry,
 };
 
 /// A bar, and the failures above it.
@@ -39,8 +40,9 @@ const BAR_WIDTH: u16 = 40;
 impl Progress {
     /// A bar that is not yet shown, if there is a terminal for it and nothing else is written there all the time.
     pub(crate) fn new(plan: &Plan) -> Option<Self> {
+        let env = |name: &str| std::env::var(name).ok();
         let flows = matches!(plan.format, Format::Json | Format::Hooks) && io::stdout().is_terminal();
-        if plan.silent || plan.requests() < 2 || flows {
+        if plan.silent || plan.verbose || plan.requests() < 2 || flows || telemetry::on_stderr(env) {
             return None;
         }
         let target = ProgressDrawTarget::stderr();

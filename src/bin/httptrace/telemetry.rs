@@ -2,15 +2,17 @@
 //!
 //! In: the environment (`OTEL_*`) and `--otlp`. Out: a root span `httptrace`, with the attempts of all URLs under it, so that one
 //! trace shows cold and reused requests in one picture; above 100 requests each round of the URL list has a root of its
-//! own. A `TRACEPARENT` in the environment is the parent of the roots. Exporting never changes the exit code.
+//! own. It ends when the last span under it has: a connection may come back when its request is long over. A `TRACEPARENT` in the environment is the parent of the roots. Exporting never changes the exit code.
 
 use std::{
     collections::HashMap,
     error::Error as _,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use httptrace::{
+    ClientTrace,
+    hooks::{GetConnFailedInfo, GetConnInfo, GotConnInfo, PutIdleConnInfo, ResponseDoneInfo},
     otlp::{self, Guard},
     views::semconv,
 };
@@ -22,7 +24,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 
-use crate::{exit::Failure, plan::Plan};
+use crate::{args::TracePer, exit::Failure, plan::Plan};
 
 /// Up to so many requests are one trace.
 const ONE_TRACE: u64 = 100;
@@ -36,13 +38,24 @@ pub(crate) struct Telemetry {
     requests: u64,
     /// Each round has its root.
     per_round: bool,
-    roots: Mutex<HashMap<u64, Root>>,
+    roots: Arc<Roots>,
 }
+
+/// The roots that are open, by round.
+#[derive(Default)]
+struct Roots(Mutex<HashMap<u64, Root>>);
 
 struct Root {
     context: Context,
+    /// What has to come before it ends: the ends of its requests, and the last hooks of their attempts.
     left: u64,
     failed: Option<&'static str>,
+}
+
+/// Counts the hooks that end the attempts of a root. Their spans have ended when these are called.
+struct Due {
+    roots: Arc<Roots>,
+    key: u64,
 }
 
 impl Telemetry {
@@ -51,7 +64,10 @@ impl Telemetry {
     pub(crate) fn start(plan: &Plan) -> (Self, Vec<String>) {
         let variable = |name: &str| std::env::var(name).ok();
         let (guard, warnings) = export(plan.otlp, variable);
-        let per_round = plan.requests() > ONE_TRACE;
+        let per_round = match plan.trace_per {
+            Some(per) => per == TracePer::Round,
+            None => plan.requests() > ONE_TRACE,
+        };
         let scope = InstrumentationScope::builder("httptrace-cli")
             .with_version(env!("CARGO_PKG_VERSION"))
             .with_schema_url(semconv::SCHEMA_URL)
@@ -62,7 +78,7 @@ impl Telemetry {
             tracer: global::tracer_with_scope(scope),
             requests: if per_round { plan.targets.len() as u64 } else { plan.requests() },
             per_round,
-            roots: Mutex::default(),
+            roots: Arc::default(),
         };
         (this, warnings)
     }
@@ -74,7 +90,7 @@ impl Telemetry {
     }
 
     fn context(&self, round: u64) -> Context {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut roots = self.roots.0.lock().unwrap_or_else(PoisonError::into_inner);
         let root = roots.entry(self.root(round)).or_insert_with(|| {
             let span = SpanBuilder::from_name("httptrace").with_kind(SpanKind::Internal);
             let span = self.tracer.build_with_context(span, &self.parent);
@@ -93,25 +109,21 @@ impl Telemetry {
         if self.per_round { round } else { 0 }
     }
 
-    /// A request is over. The last one of its root ends that.
+    /// What a request of this round has to be sent with, so that its root outlasts its spans.
+    pub(crate) fn trace(&self, round: u64) -> Option<Arc<dyn ClientTrace>> {
+        self.guard.as_ref()?;
+        Some(Arc::new(Due { roots: Arc::clone(&self.roots), key: self.root(round) }))
+    }
+
+    /// A request is over.
     pub(crate) fn ended(&self, round: u64, failure: Option<&Failure>) {
-        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = self.root(round);
-        let Some(root) = roots.get_mut(&key) else { return };
-        root.left = root.left.saturating_sub(1);
-        root.failed = root.failed.or(failure.map(|failure| failure.error_type));
-        if root.left == 0
-            && let Some(root) = roots.remove(&key)
-        {
-            root.end();
-        }
+        self.roots.paid(self.root(round), failure.map(|failure| failure.error_type));
     }
 
     /// Ends what is open and sends what is left. Returns a warning if something was lost.
     pub(crate) async fn finish(&self, failure: Option<&Failure>) -> Option<String> {
-        let open: Vec<Root> =
-            self.roots.lock().unwrap_or_else(PoisonError::into_inner).drain().map(|(_, r)| r).collect();
-        for mut root in open {
+        let open = std::mem::take(&mut *self.roots.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut root in open.into_values() {
             root.failed = root.failed.or(failure.map(|failure| failure.error_type));
             root.end();
         }
@@ -123,9 +135,7 @@ impl Telemetry {
 /// Sets up what is to be exported: both signals, or those that the environment names an endpoint for or wants on stderr.
 fn export(requested: bool, variable: impl Fn(&str) -> Option<String>) -> (Option<Guard>, Vec<String>) {
     let named = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
-    let shown = |name: &str| {
-        variable(name).is_some_and(|value| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("console")))
-    };
+    let shown = |name: &str| to_console(name, &variable);
     let both = requested || named("OTEL_EXPORTER_OTLP_ENDPOINT");
     let traces = both || named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") || shown("OTEL_TRACES_EXPORTER");
     let metrics = both || named("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") || shown("OTEL_METRICS_EXPORTER");
@@ -141,6 +151,58 @@ fn export(requested: bool, variable: impl Fn(&str) -> Option<String>) -> (Option
             let cause = error.source().map_or_else(String::new, |cause| format!(": {cause}"));
             (None, vec![format!("{error}{cause}")])
         }
+    }
+}
+
+/// Whether spans or metrics are written to stderr while requests run.
+pub(crate) fn on_stderr(variable: impl Fn(&str) -> Option<String>) -> bool {
+    ["OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER"].iter().any(|name| to_console(name, &variable))
+}
+
+fn to_console(name: &str, variable: &impl Fn(&str) -> Option<String>) -> bool {
+    variable(name).is_some_and(|value| value.split(',').any(|one| one.trim().eq_ignore_ascii_case("console")))
+}
+
+impl Roots {
+    /// One more hook is due.
+    fn owes(&self, key: u64) {
+        if let Some(root) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&key) {
+            root.left += 1;
+        }
+    }
+
+    /// A hook, or the end of a request, is no longer due. The last one of its root ends that.
+    fn paid(&self, key: u64, failed: Option<&'static str>) {
+        let mut roots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(root) = roots.get_mut(&key) else { return };
+        root.left = root.left.saturating_sub(1);
+        root.failed = root.failed.or(failed);
+        let over = if root.left == 0 { roots.remove(&key) } else { None };
+        drop(roots);
+        over.into_iter().for_each(Root::end);
+    }
+}
+
+impl ClientTrace for Due {
+    fn get_conn(&self, _: &GetConnInfo<'_>) {
+        self.roots.owes(self.key);
+    }
+
+    fn got_conn(&self, _: &GotConnInfo<'_>) {
+        // Now there are two: `response_done` and `put_idle_conn`.
+        self.roots.owes(self.key);
+    }
+
+    fn get_conn_failed(&self, _: &GetConnFailedInfo<'_>) {
+        self.roots.paid(self.key, None);
+    }
+
+    fn response_done(&self, _: &ResponseDoneInfo<'_>) {
+        self.roots.paid(self.key, None);
+    }
+
+    fn put_idle_conn(&self, _: &PutIdleConnInfo) {
+        self.roots.paid(self.key, None);
     }
 }
 
@@ -170,6 +232,25 @@ fn parent(variable: impl Fn(&str) -> Option<String>) -> Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_root_is_open_until_the_last_hook_of_its_attempts() {
+        let roots = Roots::default();
+        let open = || roots.0.lock().expect("no panic under the lock").contains_key(&7);
+        roots
+            .0
+            .lock()
+            .expect("no panic under the lock")
+            .insert(7, Root { context: Context::new(), left: 1, failed: None });
+        // A connection is asked for and got; the response ends, then the request, then the connection comes back.
+        roots.owes(7);
+        roots.owes(7);
+        roots.paid(7, None);
+        roots.paid(7, Some("timeout"));
+        assert!(open());
+        roots.paid(7, None);
+        assert!(!open());
+    }
 
     #[test]
     fn the_environment_hands_down_a_parent() {

@@ -4,8 +4,8 @@
 
 use std::net::Ipv6Addr;
 
-use http::Uri;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use http::{Uri, uri::Authority};
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode, utf8_percent_encode};
 
 use crate::exit::{Failure, SCHEME, URL};
 
@@ -29,6 +29,80 @@ pub(crate) fn parse(text: &str) -> Result<Uri, Failure> {
     let slash = if path.starts_with('/') { "" } else { "/" };
     let path = utf8_percent_encode(path, UNSENDABLE);
     format!("{scheme}://{authority}{slash}{path}").parse().map_err(|_| malformed("it can't be sent"))
+}
+
+/// Where a redirect leads to (RFC 3986 §5.2). The credentials of the URL before stay as long as its origin does.
+///
+/// # Errors
+///
+/// As [`parse`].
+pub(crate) fn join(base: &Uri, location: &[u8]) -> Result<Uri, Failure> {
+    // Spaces are sent often enough: curl takes them, and so does this.
+    let location = percent_encode(location, UNSENDABLE).to_string();
+    let location = location.split('#').next().unwrap_or_default();
+    let authority = base.authority().map_or("", Authority::as_str);
+    let scheme = base.scheme_str().unwrap_or("http");
+    let target = match location.split_once(':') {
+        // Another scheme may have no slashes: it is refused all the same.
+        Some((scheme, rest)) if is_scheme(scheme) && !rest.starts_with("//") => {
+            return Err(Failure::new(SCHEME, format!("scheme '{scheme}' is not supported: http and https are")));
+        }
+        Some((scheme, _)) if is_scheme(scheme) => location.to_owned(),
+        _ if location.starts_with("//") => format!("{scheme}:{location}"),
+        _ => format!("{scheme}://{authority}{}", reference(base, location)),
+    };
+    let uri = parse(&without_dots(&target))?;
+    let named = uri.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    match authority.rsplit_once('@') {
+        Some((credentials, _)) if !named && origin(base) == origin(&uri) => {
+            let place = uri.authority().map_or("", Authority::as_str);
+            let path = uri.path_and_query().map_or("/", |path| path.as_str());
+            parse(&format!("{scheme}://{credentials}@{place}{path}"))
+        }
+        _ => Ok(uri),
+    }
+}
+
+/// Path and query of a reference without an authority.
+fn reference(base: &Uri, location: &str) -> String {
+    match location.as_bytes().first() {
+        None => base.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+        Some(b'/') => location.to_owned(),
+        Some(b'?') => format!("{}{location}", base.path()),
+        Some(_) => format!("{}{location}", &base.path()[..base.path().rfind('/').map_or(0, |slash| slash + 1)]),
+    }
+}
+
+/// The same URL with `.` and `..` taken out of its path (RFC 3986 §5.2.4).
+fn without_dots(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let path = url[start..].find(['/', '?']).map_or(url.len(), |at| start + at);
+    let query = url[path..].find('?').map_or(url.len(), |at| path + at);
+    let mut kept: Vec<&str> = Vec::new();
+    let segments: Vec<&str> = url[path..query].split('/').collect();
+    for (i, segment) in segments.iter().enumerate() {
+        let last = i + 1 == segments.len();
+        match *segment {
+            "." | ".." => {
+                // The first one is what stands before the slash that begins the path.
+                if *segment == ".." && kept.len() > 1 {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            segment => kept.push(segment),
+        }
+    }
+    format!("{}{}{}", &url[..path], kept.join("/"), &url[query..])
+}
+
+/// Scheme, host and port: who gets what is sent there.
+pub(crate) fn origin(uri: &Uri) -> (bool, String, u16) {
+    let https = uri.scheme_str() == Some("https");
+    let host = uri.host().unwrap_or_default().to_ascii_lowercase();
+    (https, host, uri.port_u16().unwrap_or(if https { 443 } else { 80 }))
 }
 
 /// The scheme, `http` if there is none, and what follows it.
@@ -125,6 +199,55 @@ mod tests {
             ("http://user:p@ss@host/", "http://user:p%40ss@host/"),
         ] {
             assert_eq!(parse(given).map(|uri| uri.to_string()).expect(given), sent);
+        }
+    }
+
+    #[test]
+    fn references_are_resolved_as_the_standard_does() {
+        let base = parse("http://a/b/c/d;p?q").expect("a URL");
+        // RFC 3986 §5.4, what of it has a host; fragments are not sent.
+        for (reference, url) in [
+            ("g", "http://a/b/c/g"),
+            ("./g", "http://a/b/c/g"),
+            ("g/", "http://a/b/c/g/"),
+            ("/g", "http://a/g"),
+            ("//g", "http://g/"),
+            ("?y", "http://a/b/c/d;p?y"),
+            ("g?y", "http://a/b/c/g?y"),
+            ("#s", "http://a/b/c/d;p?q"),
+            ("g#s", "http://a/b/c/g"),
+            (";x", "http://a/b/c/;x"),
+            ("g;x?y#s", "http://a/b/c/g;x?y"),
+            ("", "http://a/b/c/d;p?q"),
+            (".", "http://a/b/c/"),
+            ("./", "http://a/b/c/"),
+            ("..", "http://a/b/"),
+            ("../g", "http://a/b/g"),
+            ("../..", "http://a/"),
+            ("../../g", "http://a/g"),
+            ("../../../g", "http://a/g"),
+            ("/./g", "http://a/g"),
+            ("/../g", "http://a/g"),
+            ("g.", "http://a/b/c/g."),
+            ("..g", "http://a/b/c/..g"),
+            ("./../g", "http://a/b/g"),
+            ("g/./h", "http://a/b/c/g/h"),
+            ("g/../h", "http://a/b/c/h"),
+            ("g?y/../x", "http://a/b/c/g?y/../x"),
+            ("g h", "http://a/b/c/g%20h"),
+            ("g?u=http://x", "http://a/b/c/g?u=http://x"),
+            ("HTTPS://B/x", "https://B/x"),
+        ] {
+            assert_eq!(
+                join(&base, reference.as_bytes()).map(|uri| uri.to_string()).expect(reference),
+                url,
+                "{reference}"
+            );
+        }
+        for (reference, code) in
+            [("mailto:a", SCHEME), ("javascript:alert(1)", SCHEME), ("gopher://a", SCHEME), ("//:1/", URL)]
+        {
+            assert_eq!(join(&base, reference.as_bytes()).expect_err(reference).code, code, "{reference}");
         }
     }
 

@@ -106,6 +106,10 @@ fn meaning(error: &Error) -> &'static str {
         Kind::Canceled => "It was broken off on this side.",
         Kind::RequestBodyFailed => "The body could not be read on this side, so the request was not sent whole.",
         Kind::InvalidRequest => "The request can't be sent as it is.",
+        Kind::TooManyRedirects => {
+            "The server redirects more often than is followed: often two URLs that lead to each other."
+        }
+        Kind::RedirectRefused => "The server redirects to a place that is not gone to: see its Location.",
         Kind::Other => "There is no better name for this failure than its cause.",
     }
 }

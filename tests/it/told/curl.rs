@@ -29,6 +29,8 @@ mod rule {
     pub(super) const INPUT: &str =
         "2: bad input is one line, and nothing is sent (curl sends it, or drops it and warns)";
     pub(super) const SCHEME: &str = "1: scheme not supported (curl speaks this one)";
+    pub(super) const CERTIFICATE: &str =
+        "58: client certificate unusable, told before anything is sent (curl: when it is needed)";
     pub(super) const OPTION: &str = "2: command line (the command does not have this option)";
 }
 
@@ -39,7 +41,10 @@ struct Row {
 }
 
 fn row(args: &[&str], rule: Option<&'static str>) -> Row {
-    let name = args.iter().filter(|arg| !arg.contains("://127.")).map(|arg| arg.escape_debug().to_string());
+    let name = args
+        .iter()
+        .filter(|arg| !arg.contains("://127."))
+        .map(|arg| if arg.is_empty() { "''".to_owned() } else { arg.escape_debug().to_string() });
     let name = name.collect::<Vec<_>>().join(" ");
     let name = name.replace(&*folder().to_string_lossy(), "…");
     Row { name: if name.is_empty() { "no URL".to_owned() } else { name }, args: owned(args), rule }
@@ -54,9 +59,9 @@ fn folder() -> PathBuf {
 }
 
 async fn curl(args: &[String]) -> Option<i32> {
-    let mut command = tokio::process::Command::new("curl");
-    // `-q`: not what a file of the machine's user says.
-    command.args(["-q", "-s", "--noproxy", "*"]).args(args).kill_on_drop(true);
+    // Without a terminal to ask for a password at. `-q`: not what a file of the machine's user says.
+    let mut command = tokio::process::Command::new("setsid");
+    command.args(["--wait", "curl", "-q", "-s", "--noproxy", "*"]).args(args).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     within("curl", command.status()).await.expect("curl is installed").code()
 }
@@ -80,6 +85,13 @@ fn others() -> Vec<(Case, Option<&'static str>)> {
     let half = || [head(1, 200, &[], false), data(1, b"half", false)].concat();
     let ended = |code| vec![write([half(), goaway(1, code)].concat()), Close];
     let unsaid = vec![write(half()), Close];
+    let redirect = |name, location: &str, args: &[&str], told| {
+        let moved = format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        let again = [ReadHead, write(moved.clone()), ReadHead, write(moved.clone()), ReadHead, write(moved)];
+        Case::of_origin(name, Origin::plain().script(again), &[&["-L"], args].concat(), told)
+    };
+    let missing = Origin::plain().script([ReadHead, write("HTTP/1.1 404 No\r\ncontent-length: 0\r\n\r\n"), Close]);
+    let refused = &["redirect_refused"][..];
     let hello = Origin::plain().script([Read(1), Close]);
     let url = format!("https://{}/", hello.addr());
     vec![
@@ -95,6 +107,18 @@ fn others() -> Vec<(Case, Option<&'static str>)> {
         (http2("HTTP/2 GOAWAY, the end", ended(2), (18, "response-read", &[])), None),
         (http2("HTTP/2 GOAWAY in peace, the end", ended(0), (18, "response-read", &[])), None),
         (http2("HTTP/2 end within the body", unsaid, (18, "response-read", &[])), None),
+        (
+            redirect("redirects without end", "/", &["--max-redirs", "2"], (47, "request", &["too_many_redirects"])),
+            None,
+        ),
+        (
+            redirect("no redirect may follow", "/", &["--max-redirs", "0"], (47, "request", &["too_many_redirects"])),
+            None,
+        ),
+        (redirect("redirect to a file", "file:///etc/passwd", &[], (1, "request", refused)), None),
+        (redirect("redirect to nobody knows what", "foo://a/", &[], (1, "request", refused)), None),
+        (redirect("redirect to a malformed URL", "http://a:b/", &[], (3, "request", refused)), None),
+        (Case::of_origin("-f and 404", missing, &["-f"], (22, "", &[])), None),
         (Case::new("closed in the TLS handshake", hello, &["-k", &url], (35, "tls", &[])), None),
     ]
 }
@@ -124,6 +148,29 @@ fn bad_input(url: &str) -> Vec<Row> {
         row(&["http://a:99999/"], None),
         row(&["http://a b/"], None),
         row(&["http://[::1/"], None),
+        row(&[""], None),
+        row(&["http://joe:secret@/"], None),
+        row(&["http://joe:se cret@a.invalid/"], None),
+        row(&["-u", "joe", url], Some(rule::INPUT)),
+        row(&["-A", "a\r\nX-B: b", url], Some(rule::INPUT)),
+        row(&["-H", "Content-Length: 9", url], Some(rule::INPUT)),
+        row(&["-I", "-d", "a", url], None),
+        row(&["--max-redirs", "-2", url], None),
+        row(&["--max-redirs", "many", url], None),
+        row(&["--expect100-timeout", "soon", url], None),
+        row(&["--connect-timeout", "-1", url], None),
+        row(&["--http1.1", "--http2-prior-knowledge", url], Some(rule::INPUT)),
+        row(&["--resolve", "a:80", url], None),
+        row(&["--resolve", "a:port:127.0.0.1", url], None),
+        row(&["--resolve", "a:80:b", url], None),
+        row(&["-6", url], None),
+        row(&["-E", url], None),
+        row(&["--key", &missing, url], Some(rule::INPUT)),
+        row(&["--cert", &missing, url], Some(rule::CERTIFICATE)),
+        row(&["--cert", &missing, &https], None),
+        row(&["--cert", &garbage, &https], None),
+        row(&["-x", "http://127.0.0.1:1", url], Some(rule::OPTION)),
+        row(&["--noproxy", "*", url], Some(rule::OPTION)),
         row(&[url, "-d", &data], Some(rule::FILE)),
         row(&[url, "--data-binary", &data], Some(rule::FILE)),
         row(&[url, "-o", &missing], None),
