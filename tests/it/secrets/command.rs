@@ -54,7 +54,7 @@ async fn nothing_that_the_command_says_is_secret() {
             ("OTEL_METRICS_EXPORTER", "otlp,console"),
         ];
         let mut shown = 0;
-        for (targets, code) in runs() {
+        for (targets, code) in runs(&key) {
             let mut args: Vec<_> = ["--format", format, "-k"].map(str::to_owned).into();
             // What has a body is not tried again once it was sent.
             args.extend((code != 0).then(|| format!("-d{WORD}")));
@@ -65,7 +65,7 @@ async fn nothing_that_the_command_says_is_secret() {
             assert_says_nothing(&format!("{format}, {code}"), &said);
             shown += usize::from(said.contains("REDACTED:REDACTED@") && said.contains("%73ig=REDACTED"));
         }
-        assert_eq!(shown, 4, "{format}: the URLs that were reached for are shown");
+        assert_eq!(shown, 6, "{format}: the URLs that were reached for are shown");
         let received = format!("{:?}", collector.received());
         assert_says_nothing(&format!("{format}, exported"), &received);
         assert!(received.contains("%73ig=REDACTED") && received.contains("http.client.request.duration"), "{received}");
@@ -75,15 +75,15 @@ async fn nothing_that_the_command_says_is_secret() {
     std::fs::remove_dir_all(directory).expect("a folder of its own");
 }
 
-/// Servers, and what to ask them.
+/// Servers, and what to ask them, in which way.
 struct Targets {
     urls: Vec<String>,
     _origins: Vec<Origin>,
     _refusing: Option<Refusing>,
 }
 
-/// The runs and the codes that they end with.
-fn runs() -> Vec<(Targets, i32)> {
+/// The runs and the codes that they end with. `key`: a file that holds no key.
+fn runs(key: &str) -> Vec<(Targets, i32)> {
     let answer = |status: &str| format!("HTTP/1.1 {status}\r\n{ANSWER}content-length: 6\r\n\r\n{WORD}");
     let interim = format!("HTTP/1.1 103 Early Hints\r\n{ANSWER}\r\n");
     let good =
@@ -100,7 +100,30 @@ fn runs() -> Vec<(Targets, i32)> {
     let malformed = Origin::plain().script([ReadHead, write(format!("{WORD} {WORD}\r\n\r\n")), AwaitClose]);
     let wrong = |url: String| Targets { urls: vec![url], _origins: Vec::new(), _refusing: None };
     let cut = Origin::tls_with_alpn(&["http/1.1"]).script([ReadHead, Close]);
+    // A redirect to where it came from, with other credentials, and then to another place.
+    let moved = Origin::plain().scripts([vec![
+        ReadHead,
+        write(
+            format!("HTTP/1.1 307 Moved\r\n{ANSWER}content-length: 0\r\n\r\n")
+                .replace("http://geheim:geheim@a.test", ""),
+        ),
+        ReadHead,
+        write(
+            format!("HTTP/1.1 307 Moved\r\n{ANSWER}content-length: 0\r\n\r\n").replace("a.test/?sig", "a.test:0/?sig"),
+        ),
+        AwaitClose,
+    ]]);
+    let mut moved = of(moved, "http", 1);
+    moved.urls[0] = moved.urls[0].replace(&format!("{USERINFO}@"), "");
+    moved.urls.extend(["-u", USERINFO, "-L", "-v"].map(str::to_owned));
+    let mut told = of(answered(), "http", 2);
+    told.urls.push("-v".to_owned());
+    let mut unusable = of(answered(), "https", 1);
+    unusable.urls.extend(["--cert", key, "--key", key].map(str::to_owned));
     vec![
+        (moved, 3),
+        (told, 0),
+        (unusable, 58),
         (of(answered(), "http", 3), 0),
         (refused, 7),
         (of(malformed, "http", 1), 8),
