@@ -38,10 +38,10 @@ const FIELDS: [(&str, &str); 6] = [
 /// The places at which something secret is said.
 fn said(text: &str) -> Vec<String> {
     let around = |at: usize| {
-        let (from, to) = (text.floor_char_boundary(at.saturating_sub(120)), text.ceil_char_boundary(at + 60));
-        text[from..to].to_owned()
+        let bytes = &text.as_bytes()[at.saturating_sub(120)..text.len().min(at + 60)];
+        String::from_utf8_lossy(bytes).into_owned()
     };
-    let text_lower = text.to_lowercase();
+    let text_lower = text.to_ascii_lowercase();
     let mut forms = vec![WORD.to_owned()];
     // A `Debug` of bytes, in decimal and in hexadecimal.
     let bytes =

@@ -184,7 +184,7 @@ async fn a_collector_that_never_stops_complaining_is_quoted_in_short() {
         let number = exports.fetch_add(1, Ordering::Relaxed);
         let error_message = format!("{number}\n{}", "long ".repeat(10_000));
         let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message };
-        let answer = ExportTraceServiceResponse { partial_success: Some(partial).filter(|_| number % 2 == 0) };
+        let answer = ExportTraceServiceResponse { partial_success: Some(partial).filter(|_| number.is_multiple_of(2)) };
         let response = Response::builder().header("content-type", "application/x-protobuf");
         std::future::ready(response.body(Full::new(Bytes::from(answer.encode_to_vec()))).expect("an answer"))
     });
