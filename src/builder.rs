@@ -1,5 +1,7 @@
 //! The settings of a client, and the one place where its parts are put together.
 
+mod detail;
+
 use std::{
     fmt,
     net::IpAddr,
@@ -19,8 +21,12 @@ use rustls::{
 };
 
 #[cfg(feature = "otel")]
-use crate::views::{metrics::Metrics, spans::Spans};
+use crate::views::{
+    metrics::Metrics,
+    spans::{SpanDetail, Spans},
+};
 use crate::{
+    capture::Capture,
     client::{Client, Inner},
     clock::TimeAnchor,
     config::{DialConfig, ExchangeConfig, Http2KeepAlive, PoolConfig, ProtocolChoice},
@@ -60,11 +66,14 @@ pub struct ClientBuilder {
     reporters: Vec<Arc<dyn Reporter>>,
     redaction: Rules,
     timeline: bool,
+    capture: Capture,
     telemetry: bool,
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
     #[cfg(feature = "otel")]
     propagate_to: Option<Vec<String>>,
+    #[cfg(feature = "otel")]
+    span_detail: Option<SpanDetail>,
     #[cfg(feature = "otel")]
     metrics: Option<Metrics>,
 }
@@ -86,11 +95,14 @@ impl Default for ClientBuilder {
             reporters: Vec::new(),
             redaction: Rules::default(),
             timeline: false,
+            capture: Capture::default(),
             telemetry: true,
             #[cfg(feature = "otel")]
             spans: None,
             #[cfg(feature = "otel")]
             propagate_to: None,
+            #[cfg(feature = "otel")]
+            span_detail: None,
             #[cfg(feature = "otel")]
             metrics: None,
         }
@@ -532,7 +544,7 @@ impl ClientBuilder {
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
         let Self { connector, cold_dials, identity, .. } = this;
-        let Self { traces, reporters, redaction, timeline, .. } = this;
+        let Self { traces, reporters, redaction, timeline, capture, .. } = this;
         let tls = Tls::new(trust, protocol, log_tls_keys, identity);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
@@ -548,6 +560,7 @@ impl ClientBuilder {
             exchange,
             trace,
             reporters,
+            capture: capture.by(&redaction),
             redaction,
             timeline,
             host: Mutex::new("".into()),
@@ -563,6 +576,9 @@ impl ClientBuilder {
             let mut spans = self.spans.take().unwrap_or_else(Spans::global);
             if let Some(servers) = self.propagate_to.take() {
                 spans = spans.propagate_to(servers);
+            }
+            if let Some(detail) = self.span_detail {
+                spans = spans.with_detail(detail);
             }
             let metrics = self.metrics.take().unwrap_or_else(Metrics::global);
             self.reporters.insert(0, Arc::new(spans));

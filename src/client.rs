@@ -35,6 +35,7 @@ use self::{
 };
 use crate::{
     builder::ClientBuilder,
+    capture::Capture,
     clock,
     config::ExchangeConfig,
     connection::Protocol,
@@ -81,6 +82,7 @@ pub(crate) struct Inner {
     pub(crate) redaction: Rules,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
     pub(crate) timeline: bool,
+    pub(crate) capture: Capture,
     /// The host of the last record.
     pub(crate) host: Mutex<Arc<str>>,
 }
@@ -440,6 +442,7 @@ impl Call {
             is_head: head.method == Method::HEAD,
             to_close: exchange::asks_to_close(&head.headers),
             deadline: self.deadline,
+            capture: self.inner.capture.response.clone(),
         };
         prepare(&mut head, &payload, &self.key, &shared);
         let config = &self.inner.exchange;
@@ -451,6 +454,8 @@ impl Call {
             response_header: config.response_header_timeout,
             body_idle: config.body_idle_timeout,
         };
+        // What is sent now: with the fields that frame it, and its host.
+        self.attempt.capture(&self.inner.capture.request, &head.headers);
         let exchange = self.attempt.exchange(&head, &shared, terms);
         let body = RequestBody::new(payload, Arc::clone(&exchange), &shared);
         exchange::send(conn, Request::from_parts(head, body), exchange, guards, asks)

@@ -128,6 +128,65 @@ pub enum ColdDials {
     Parallel,
 }
 
+/// How much of an attempt is shown beside its CLIENT span, which always has its own attributes, events, link and error.
+///
+/// Each attempt of a request decides for itself, when it is over. What is not shown is not made.
+#[cfg(feature = "otel")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SpanDetail {
+    /// Nothing.
+    Off,
+    /// Its phases as attributes: `httptrace.<phase>.start` and `.duration`, both in seconds, the start from that of the CLIENT
+    /// span. A phase is named as its span, with `_` for `-` (`httptrace.response_wait.duration`). Where there are several of
+    /// one name, as with the addresses that were tried, it is the time from the first's start to the last's end. Beside them
+    /// what `get-connection`, `request-write` and `response-read` have on their spans, and `httptrace.error.phase` if it
+    /// failed.
+    Attributes,
+    /// Its phases as child spans. The default: the waterfall is what this client is for, and which attempts are worth it is
+    /// known by the application alone.
+    #[default]
+    Spans,
+    /// Child spans where one of these is the case, else attributes.
+    SpansFor(SpanCases),
+}
+
+/// Which attempts have child spans, and which dials that ended without their request: where any of these is the case. None,
+/// unless it is said.
+#[cfg(feature = "otel")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SpanCases {
+    pub(crate) slower_than: Option<Duration>,
+    pub(crate) failed: bool,
+    pub(crate) new_connection: bool,
+}
+
+#[cfg(feature = "otel")]
+impl SpanCases {
+    /// It took longer than this: from the call to the last byte of the body, as `http.client.request.duration`.
+    #[must_use]
+    pub const fn slower_than(mut self, limit: Duration) -> Self {
+        self.slower_than = Some(limit);
+        self
+    }
+
+    /// Its CLIENT span has an `error.type`: it failed, was canceled, or got a status of 400 or above.
+    #[must_use]
+    pub const fn failed(mut self) -> Self {
+        self.failed = true;
+        self
+    }
+
+    /// It began a dial, whatever came of that. Without this case no request links to a set-up, since what others link to has
+    /// to be begun before anybody knows how it will end; `httptrace.connection.id` still joins them. A dial that ended
+    /// without its request, and is shown because it was slow or failed, is linked to all the same.
+    #[must_use]
+    pub const fn new_connection(mut self) -> Self {
+        self.new_connection = true;
+        self
+    }
+}
+
 /// How the protocol of a connection is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProtocolChoice {

@@ -29,11 +29,13 @@ pub struct ConnectionInfo {
     /// The span of its set-up, for links; absent where that was not sampled.
     pub setup: Option<TraceRef>,
     /// The peer's address as text, once somebody has asked for it.
+    #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "spans alone show it"))]
     pub(crate) peer_text: OnceLock<Arc<str>>,
 }
 
 impl ConnectionInfo {
     /// The other end's address, without its port. Kept, since all spans of the connection have it.
+    #[cfg(feature = "otel")]
     pub(crate) fn peer_text(&self) -> Option<&Arc<str>> {
         let peer = self.peer?;
         Some(self.peer_text.get_or_init(|| peer.ip().to_string().into()))

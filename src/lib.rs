@@ -59,6 +59,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
 mod builder;
+mod capture;
 mod client;
 pub mod clock;
 mod config;
@@ -80,6 +81,7 @@ pub mod views;
 
 pub use self::{
     builder::ClientBuilder,
+    capture::ShownHeaders,
     client::{Client, RequestTimeout, Resends, ResponseFuture},
     error::{BoxError, Error},
     exchange::ResponseBody,

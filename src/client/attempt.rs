@@ -2,10 +2,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 
 use super::{Inner, Resends};
 use crate::{
+    capture::Listed,
     clock::TimeAnchor,
     connection::TraceRef,
     exchange::{Exchange, Fields, Shared, Terms},
@@ -71,12 +72,21 @@ impl Attempt {
                 this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
             }
             this.info = Some(info);
+            // An attempt that gets no connection has them too.
+            this.capture(&inner.capture.request, &head.headers);
         }
         this.hooks = Hooks::new(this.recorder.clone().map(|recorder| recorder as Arc<dyn ClientTrace>), user);
         if this.hooks.installed() {
             this.get_conn = Some(this.hooks.get_conn(anchor.instant(), key.host(), key.port));
         }
         this
+    }
+
+    /// Records the listed fields of the request's header.
+    pub(super) fn capture(&self, listed: &Listed, headers: &HeaderMap) {
+        if let (false, Some(recorder)) = (listed.is_empty(), &self.recorder) {
+            recorder.request_headers(listed.of(headers));
+        }
     }
 
     /// The attempt begins to dial: its wait is told live, so that others can link to it.

@@ -27,6 +27,7 @@ use super::{
     upload::May,
 };
 use crate::{
+    capture::ShownHeaders,
     clock,
     connection::Protocol,
     error::{BoxError, Error},
@@ -284,6 +285,8 @@ pub(crate) struct Ending {
     pub(super) exchange: Arc<Exchange>,
     /// The response's, once it is here.
     pub(super) head: Option<(StatusCode, Version)>,
+    /// What of its header is recorded.
+    pub(super) captured: Option<Box<ShownHeaders>>,
     /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
     pub(super) bodiless: bool,
     /// The upload was refused before it had ended.
@@ -303,6 +306,7 @@ impl Ending {
             parts: Some(Parts { response, loan }),
             exchange,
             head: None,
+            captured: None,
             bodiless: false,
             refused: false,
             close: None,
@@ -349,7 +353,7 @@ impl Ending {
                 outcome,
                 status: self.head.map(|(status, _)| status),
                 version: self.head.map(|(_, version)| version),
-                headers: None,
+                headers: self.captured.as_deref(),
                 first_byte: marks.final_first_byte,
                 body_bytes,
                 stream_id: marks.stream_id,

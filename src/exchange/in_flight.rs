@@ -23,12 +23,13 @@ use super::{
     marks::Exchange,
 };
 use crate::{
+    capture::Listed,
     error::{Error, Kind},
     hooks::{CloseInitiator, CloseReason, RetryReason},
 };
 
 /// What has to be known of a request when its response comes.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Asks {
     pub(crate) is_connect: bool,
     pub(crate) is_head: bool,
@@ -36,6 +37,8 @@ pub(crate) struct Asks {
     pub(crate) to_close: bool,
     /// Until when the whole response has to be here.
     pub(crate) deadline: Option<Instant>,
+    /// What of its header is recorded.
+    pub(crate) capture: Listed,
 }
 
 /// Why a request was not answered.
@@ -172,6 +175,9 @@ impl Shared {
             }
         } else {
             self.wire.answered(exchange, status);
+        }
+        if !asks.capture.is_empty() && exchange.is_watched() {
+            body.ending.captured = asks.capture.of(response.headers());
         }
         body.ending.head = Some((status, version));
         (body.ending.refused, body.ending.bodiless, body.ending.close) = (refused, bodiless, close);

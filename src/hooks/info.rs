@@ -9,6 +9,7 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use crate::{
+    capture::ShownHeaders,
     connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
     redact::Hidden,
@@ -162,9 +163,10 @@ infos! {
         status: Option<StatusCode>,
         /// The HTTP version of the response; absent if no head arrived.
         version: Option<http::Version>,
-        /// The response's header; absent if no head arrived or nobody records it. `Debug` does not show
-        /// it.
-        headers: Option<Hidden<&'a HeaderMap>>,
+        /// The fields of its header that the client captures
+        /// ([`capture_response_headers`](crate::ClientBuilder::capture_response_headers)), without their secrets; absent if
+        /// no head arrived, or it has none of them.
+        headers: Option<&'a ShownHeaders>,
         /// When the first byte of the final response was readable; absent if none was.
         first_byte: Option<Instant>,
         /// Bytes of body that the application received.

@@ -19,6 +19,7 @@ use http::{Method, StatusCode, Version, request::Parts};
 pub(crate) use self::recorder::{DialRecorder, Recorder};
 pub use self::{recorder::TimelineHandle, segments::PhaseSpan};
 use crate::{
+    capture::ShownHeaders,
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
@@ -74,6 +75,10 @@ pub struct Timeline {
     pub status: Option<StatusCode>,
     /// The response's HTTP version; absent if no head arrived.
     pub version: Option<Version>,
+    /// The captured fields of the request's header, without their secrets; absent if there are none.
+    pub request_headers: Option<Box<ShownHeaders>>,
+    /// The captured fields of the response's header, without their secrets; absent if there are none.
+    pub response_headers: Option<Box<ShownHeaders>>,
     /// Why the attempt failed.
     pub error: Option<Error>,
     /// The connection it used; absent if it got none.

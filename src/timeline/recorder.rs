@@ -61,6 +61,11 @@ impl Recorder {
         });
     }
 
+    /// The captured fields of the request's header, as far as is known now.
+    pub(crate) fn request_headers(&self, captured: Option<Box<ShownHeaders>>) {
+        self.record("", None, |live| live.timeline.request_headers = captured);
+    }
+
     /// The span that `get-connection` was started with, if it was.
     pub(crate) fn setup(&self) -> Option<TraceRef> {
         self.live(|timeline| timeline.wait.as_ref().and_then(|wait| wait.trace))
@@ -119,6 +124,8 @@ impl Timeline {
             trace,
             status: None,
             version: None,
+            request_headers: None,
+            response_headers: None,
             error: None,
             connection: None,
             wait: None,
@@ -414,6 +421,7 @@ impl ClientTrace for Recorder {
             timeline.response_outcome = Some(info.outcome);
             timeline.status = info.status;
             timeline.version = info.version;
+            timeline.response_headers = info.headers.map(|captured| Box::new(captured.clone()));
             timeline.final_first_byte = info.first_byte;
             timeline.response_body_bytes = info.body_bytes;
             timeline.stream_id = info.stream_id;

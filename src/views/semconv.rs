@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use http::{Method, StatusCode, Version};
 
-use crate::{connection::Protocol, timeline::Timeline};
+use crate::{connection::Protocol, phase::Phase, timeline::Timeline};
 
 /// The instrumentation scope's name.
 pub const SCOPE: &str = "httptrace";
@@ -38,6 +38,10 @@ names! {
     HTTP_RESPONSE_BODY_SIZE = "http.response.body.size";
     /// The response's status.
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
+    /// Before the name of a captured field of the request's header: a list of its values.
+    HTTP_REQUEST_HEADER = "http.request.header.";
+    /// Before the name of a captured field of the response's header: a list of its values.
+    HTTP_RESPONSE_HEADER = "http.response.header.";
     /// The URL without its secrets.
     URL_FULL = "url.full";
     /// The host asked for, without brackets; on `tls` the name sent as SNI.
@@ -116,7 +120,7 @@ names! {
     IDLE_RETURN_OUTCOME = "httptrace.idle_return.outcome";
     /// Why it was closed.
     IDLE_RETURN_REASON = "httptrace.idle_return.reason";
-    /// The phase that died, on metrics: a span name, or `request`.
+    /// The phase that died, on metrics and where a span has no children: a span name, or `request`.
     ERROR_PHASE = "httptrace.error.phase";
     /// The span of a dial that ended without its request.
     BACKGROUND_DIAL = "background-dial";
@@ -167,6 +171,27 @@ names! {
     IDLE_OUTCOME = "httptrace.idle.outcome";
     /// The SDK's label of the series that stands for all beyond its limit.
     OVERFLOW = "otel.metric.overflow";
+}
+
+/// A phase where it has no span: its start, from the attempt's, and its length, both in seconds.
+#[must_use]
+pub const fn phase_attributes(phase: Phase) -> [&'static str; 2] {
+    macro_rules! both {
+        ($name:literal) => {
+            [concat!("httptrace.", $name, ".start"), concat!("httptrace.", $name, ".duration")]
+        };
+    }
+    match phase {
+        Phase::GetConnection => both!("get_connection"),
+        Phase::Dns => both!("dns"),
+        Phase::Connect => both!("connect"),
+        Phase::Tunnel => both!("tunnel"),
+        Phase::Tls => both!("tls"),
+        Phase::RequestWrite => both!("request_write"),
+        Phase::ResponseWait => both!("response_wait"),
+        Phase::ResponseRead => both!("response_read"),
+        Phase::Request => both!("request"),
+    }
 }
 
 /// The conventions' bucket edges for what a request waits for, in seconds.

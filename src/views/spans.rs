@@ -11,9 +11,13 @@
 //!       └─ response-read
 //! ```
 //!
+//! That is [`SpanDetail::Spans`]. With less detail, the phases are attributes of the CLIENT span, or left out
+//! (`detail.rs` decides, when the attempt is over).
+//!
 //! A tracer that records nothing is found out by its first span; from then on a request costs one look at the context.
 
 mod attributes;
+mod detail;
 mod tree;
 
 use std::{
@@ -37,7 +41,9 @@ use opentelemetry::{
     },
 };
 
-use self::tree::Tree;
+pub use crate::config::{SpanCases, SpanDetail};
+
+use self::{detail::Shown, tree::Tree};
 use super::{propagation::Propagation, semconv};
 use crate::{
     clock::TimeAnchor,
@@ -56,7 +62,10 @@ use crate::{
 /// # let _ = spans;
 /// ```
 #[derive(Clone)]
-pub struct Spans(Arc<dyn Making>);
+pub struct Spans {
+    making: Arc<dyn Making>,
+    detail: SpanDetail,
+}
 
 /// What is asked of an [`Inner`]. Behind it a tracer keeps its own type: an SDK's span that is boxed costs an allocation and
 /// 250 instructions more.
@@ -69,6 +78,7 @@ trait Making: Send + Sync {
         info: &RequestInfo,
         anchor: TimeAnchor,
         parent: &Context,
+        detail: SpanDetail,
     ) -> Option<Arc<dyn Report>>;
 
     fn propagation(&self) -> &Propagation;
@@ -103,9 +113,9 @@ impl Spans {
     /// Lets a propagator write the header fields, instead of W3C Trace Context and Baggage.
     #[must_use]
     pub fn with_propagator(self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Self {
-        let mut propagation = self.0.propagation().clone();
+        let mut propagation = self.making.propagation().clone();
         propagation.by(propagator);
-        Self(self.0.with_propagation(propagation))
+        Self { making: self.making.with_propagation(propagation), ..self }
     }
 
     /// Tells only these servers of a trace, and of its baggage: a request to another one is sent without `traceparent`,
@@ -116,17 +126,21 @@ impl Spans {
     /// host and all below it. What is none of these permits nothing.
     #[must_use]
     pub fn propagate_to(self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let mut propagation = self.0.propagation().clone();
+        let mut propagation = self.making.propagation().clone();
         propagation.to(servers.into_iter().map(Into::into));
-        Self(self.0.with_propagation(propagation))
+        Self { making: self.making.with_propagation(propagation), ..self }
+    }
+
+    /// Shows more or less of an attempt. Default [`SpanDetail::Spans`].
+    #[must_use]
+    pub fn with_detail(self, detail: SpanDetail) -> Self {
+        Self { detail, ..self }
     }
 
     fn of<T: Tracer<Span: Send + Sync> + Send + Sync + 'static>(tracer: T) -> Self {
-        Self(Arc::new(Inner {
-            tracer: Arc::new(tracer),
-            noop: AtomicBool::new(false),
-            propagation: Propagation::default(),
-        }))
+        let (tracer, propagation) = (Arc::new(tracer), Propagation::default());
+        let making = Arc::new(Inner { tracer, noop: AtomicBool::new(false), propagation });
+        Self { making, detail: SpanDetail::default() }
     }
 }
 
@@ -135,8 +149,8 @@ impl Reporter for Spans {
         Context::map_current(|context| {
             let passes_on = || context.span().span_context().is_valid() || !context.baggage().is_empty();
             // What may not be told has to be taken away, too.
-            let withholds = || self.0.propagation().is_limited();
-            !context.is_telemetry_suppressed() && (!self.0.is_noop() || passes_on() || withholds())
+            let withholds = || self.making.propagation().is_limited();
+            !context.is_telemetry_suppressed() && (!self.making.is_noop() || passes_on() || withholds())
         })
     }
 
@@ -145,13 +159,16 @@ impl Reporter for Spans {
         if parent.is_telemetry_suppressed() {
             return None;
         }
-        Arc::clone(&self.0).start(request, info, anchor, &parent)
+        Arc::clone(&self.making).start(request, info, anchor, &parent, self.detail)
     }
 }
 
 impl fmt::Debug for Spans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spans").field("noop", &self.0.is_noop()).finish_non_exhaustive()
+        f.debug_struct("Spans")
+            .field("noop", &self.making.is_noop())
+            .field("detail", &self.detail)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,6 +192,7 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         info: &RequestInfo,
         anchor: TimeAnchor,
         parent: &Context,
+        detail: SpanDetail,
     ) -> Option<Arc<dyn Report>> {
         let before = parent.span().span_context().clone();
         if self.is_noop() {
@@ -203,7 +221,7 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
             false => parent.clone(),
         };
         let records = live.is_some();
-        Some(Arc::new(Attempt { spans: self, parent, root, anchor, records, live: Mutex::new(live) }))
+        Some(Arc::new(Attempt { spans: self, parent, root, anchor, records, detail, live: Mutex::new(live) }))
     }
 }
 
@@ -230,6 +248,7 @@ struct Attempt<T: Tracer> {
     root: SpanContext,
     anchor: TimeAnchor,
     records: bool,
+    detail: SpanDetail,
     live: Mutex<Option<Live<T::Span>>>,
 }
 
@@ -255,7 +274,7 @@ impl<T: Tracer> Attempt<T> {
 
 impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T> {
     fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
-        Arc::clone(&self.spans).start(request, info, anchor, &self.parent)
+        Arc::clone(&self.spans).start(request, info, anchor, &self.parent, self.detail)
     }
 
     fn records(&self) -> bool {
@@ -267,7 +286,7 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T>
     }
 
     fn setup_started(&self, at: Instant) -> Option<TraceRef> {
-        if !self.records {
+        if !(self.records && self.detail.shows_dials()) {
             return None;
         }
         let span = self.tree().start(Phase::GetConnection.as_str(), at, Vec::new());
@@ -280,7 +299,7 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T>
     }
 
     fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
-        if !self.records {
+        if !(self.records && self.detail.shows(dial)) {
             return None;
         }
         // By the attempt's clock pair, as all of its trace.
@@ -297,8 +316,14 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T>
     fn finished(&self, timeline: &Timeline) {
         // Out of the lock first: ending a span calls the application's processors.
         let Some(Live { mut client, setup }) = self.live().take() else { return };
-        let last = self.tree().children(timeline, setup.map(|span| *span));
+        let mut last = timeline.response_end.unwrap_or(timeline.start);
+        match self.detail.of(timeline, setup.is_some()) {
+            Shown::Spans => last = self.tree().children(timeline, setup.map(|span| *span)),
+            Shown::Attributes => client.set_attributes(detail::phases(timeline)),
+            Shown::Nothing => {}
+        }
         attributes::response(timeline, &mut client);
+        attributes::captured(timeline, &mut client);
         if let Some(link) = link(timeline) {
             client.add_link(link.span_context, link.attributes);
         }

@@ -3,6 +3,8 @@
 //! In come requests, some under a span of the test's own; out come the trees, identities, links and failures that the
 //! documentation promises.
 
+mod captured;
+mod detail;
 mod failing;
 pub(crate) mod metrics;
 mod propagation;

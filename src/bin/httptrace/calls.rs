@@ -11,7 +11,7 @@ use std::{
 
 use httptrace::{ClientTrace, Error, Timeline, hooks::*};
 
-use crate::{exit::one_line, headers, mark::Mark};
+use crate::{exit::one_line, mark::Mark, redact::Rules};
 
 /// What was called in one attempt, in order.
 #[derive(Debug, Default)]
@@ -213,7 +213,7 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
     fn got_1xx_response(&self, info: &Got1xxResponseInfo<'_>) {
         let headers = info.headers.iter();
         let headers =
-            headers.map(|(name, value)| format!("{name}:{}", headers::shown(name.as_str(), value.as_bytes())));
+            headers.map(|(name, value)| format!("{name}:{}", Rules::default().field(name.as_str(), value.as_bytes())));
         let fields = Fields::new().with("status", info.status.as_u16()).with("headers", list(headers));
         self.call(info.at, fields.of("Got1xxResponse"), |_| {});
     }
@@ -260,7 +260,7 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
     }
 
     fn wrote_header_field(&self, info: &WroteHeaderFieldInfo<'_>) {
-        let value = headers::shown(info.name, *info.value);
+        let value = Rules::default().field(info.name, *info.value);
         let line = Fields::new().with("name", info.name).with("value", &value).of("WroteHeaderField");
         self.call(info.at, line, |calls| calls.sent.push((info.name.to_owned(), value)));
     }

@@ -20,7 +20,7 @@ mod mark;
 mod output;
 mod plan;
 mod progress;
-// The library redacts the URLs of its records by these rules; header fields have URLs in them too.
+// The library redacts the URLs and the header fields of its records by these rules.
 #[path = "../../redact.rs"]
 #[allow(dead_code, unreachable_pub, reason = "written for the library, of which the command needs a part")]
 mod redact;

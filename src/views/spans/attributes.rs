@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::HeaderValue;
 use opentelemetry::{Array, KeyValue, StringValue, Value, trace::Span};
 
 use crate::{
@@ -59,6 +60,18 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Span) {
     set(CONNECTION_REQUEST_NUMBER, int(used.request_number));
     if let Some(stream) = timeline.stream_id {
         set(HTTP2_STREAM_ID, i64::from(stream).into());
+    }
+}
+
+/// The captured fields of the headers, on the CLIENT span.
+pub(super) fn captured(timeline: &Timeline, span: &mut impl Span) {
+    let both = [(HTTP_REQUEST_HEADER, &timeline.request_headers), (HTTP_RESPONSE_HEADER, &timeline.response_headers)];
+    for (prefix, headers) in both.into_iter().filter_map(|(prefix, headers)| Some((prefix, headers.as_ref()?))) {
+        for name in headers.keys() {
+            let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned().into();
+            let values: Vec<StringValue> = headers.get_all(name).iter().map(text).collect();
+            span.set_attribute(KeyValue::new(format!("{prefix}{name}"), Value::Array(Array::String(values))));
+        }
     }
 }
 

@@ -65,6 +65,12 @@ fn events(span: &SpanData) -> Vec<&str> {
     span.events.iter().map(|event| &*event.name).collect()
 }
 
+/// With so much detail.
+fn detailed(detail: SpanDetail) -> Exported {
+    let all = exported(Sampler::AlwaysOn);
+    Exported { spans: all.spans.with_detail(detail), ..all }
+}
+
 fn cold(attempt: &Attempt) {
     attempt.get_conn().dials();
     attempt.dns(None).connect(1, None).tls().got_conn(ConnOutcome::New, Some(WaitCause::Dial), None).completes(200);
@@ -528,4 +534,69 @@ fn a_propagator_that_is_set_takes_over() {
     cold(&attempt);
     assert_eq!(attempt.headers.len(), 1);
     assert_eq!(attempt.headers["x-span"], *exported.span("GET").span_context.span_id().to_string());
+}
+
+// mutants: src/views/spans/detail.rs: `end` of the first of a name · the start from the Unix epoch · no `parent` asked
+#[test]
+fn phases_are_attributes_in_seconds_from_the_start_of_the_attempt() {
+    let exported = detailed(SpanDetail::Attributes);
+    let attempt = exported.send();
+    attempt.get_conn();
+    assert_eq!(attempt.dials(), None, "nobody can link to what is not shown");
+    attempt.dns(None).connect(1, Some(&Error::canceled(Phase::Connect)));
+    // One more address, later, and longer.
+    let (recorder, addr) = (attempt.recorder(), None);
+    recorder.connect_start(&ConnectStartInfo { at: attempt.at(4), addr, attempt: 2 });
+    recorder.connect_done(&ConnectDoneInfo { at: attempt.at(5), addr, attempt: 2, local: None, error: None });
+    attempt.tls().got_conn(ConnOutcome::New, Some(WaitCause::Dial), None).completes(200);
+    assert_eq!(exported.names(), ["GET"]);
+    let client = exported.span("GET");
+    for (phase, start, duration) in [
+        ("get_connection", 0, 7),
+        ("dns", 1, 1),
+        ("connect", 3, 2),
+        ("tls", 5, 1),
+        ("request_write", 8, 2),
+        ("response_wait", 10, 10),
+        ("response_read", 20, 10),
+    ] {
+        let ms = |what: &str| match attribute(&client, &format!("httptrace.{phase}.{what}")) {
+            Some(Value::F64(seconds)) => (seconds * 1e3).round() as u64,
+            other => panic!("{phase} {what}: {other:?}"),
+        };
+        assert_eq!((ms("start"), ms("duration")), (start, duration), "{phase}");
+    }
+    assert_eq!(text(&client, semconv::WAIT_CAUSE), "dial");
+    assert_eq!(text(&client, semconv::RESPONSE_OUTCOME), "complete");
+    assert_eq!((attribute(&client, semconv::DNS_QUESTION_NAME), attribute(&client, semconv::TLS_CIPHER)), (None, None));
+    assert_eq!(
+        client.end_time.duration_since(client.start_time).unwrap().as_millis(),
+        32,
+        "to the connection's return"
+    );
+}
+
+// mutants: src/views/spans/detail.rs: `>=` for `>` · `end` for `response_end`
+#[test]
+fn slow_is_what_takes_longer_than_the_limit_to_its_last_byte() {
+    let ms = std::time::Duration::from_millis;
+    for (limit, children) in [(29, 3), (30, 0), (31, 0), (32, 0)] {
+        let exported = detailed(SpanDetail::SpansFor(SpanCases::default().slower_than(ms(limit))));
+        exported.send().get_conn().got_conn(ConnOutcome::Idle, None, None).completes(200);
+        assert_eq!(exported.all().len(), 1 + children, "{limit} ms of 30");
+    }
+}
+
+// mutants: src/views/spans/detail.rs: `dialled` not asked
+#[test]
+fn an_attempt_that_dialled_has_spans_though_it_got_another_connection() {
+    let exported = detailed(SpanDetail::SpansFor(SpanCases::default().new_connection()));
+    let attempt = exported.send();
+    let trace = attempt.get_conn().dials();
+    attempt.got_conn(ConnOutcome::Idle, Some(WaitCause::Dial), None).completes(200);
+    assert_eq!(trace, Some(trace_ref(&exported.span("get-connection").span_context)));
+    assert_eq!(exported.all().len(), 5);
+    exported.exporter.reset();
+    exported.send().get_conn().got_conn(ConnOutcome::HandedOver, Some(WaitCause::OtherDial), None).completes(200);
+    assert_eq!(exported.names(), ["GET"], "it waited for another's dial");
 }

@@ -3,7 +3,7 @@
 use std::{process::Stdio, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{HeaderName, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, StreamBody};
 use httptrace::{
     BoxError, Client, ClientBuilder, ClientTrace, Error,
@@ -63,6 +63,7 @@ async fn nothing_that_an_application_says_is_secret() {
         "http://REDACTED:REDACTED@127.0.0.1",
         "sig=REDACTED&%73ig=REDACTED",
         "token=REDACTED",
+        "\"link\": \"<http://REDACTED:REDACTED@a.test/?%73ig=REDACTED>; rel=next\"",
         "hook wrote_header_field: WroteHeaderFieldInfo",
         "hook got_1xx_response: Got1xxResponseInfo",
         "hook retry: RetryInfo",
@@ -156,6 +157,8 @@ fn client(builder: ClientBuilder) -> Client {
         .client_trace(Arc::new(Talker))
         .timeline(true)
         .sensitive_query_keys(["token"])
+        .capture_request_headers(FIELDS.map(|(name, _)| HeaderName::from_static(name)))
+        .capture_response_headers(ANSWER.lines().filter_map(|line| line.split_once(':')?.0.parse::<HeaderName>().ok()))
         .propagate_to(["127.0.0.1", "origin.test"])
         .on_timeline(|timeline| {
             let chart = Waterfall::from_timeline(timeline);
