@@ -5,6 +5,8 @@
 //! which also reads the whole environment, counts what is delivered, and says what is wrong where a collector can't be
 //! reached: here spans that nobody took are only a line in the SDK's log.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt;
 use httptrace::Client;
 use opentelemetry_otlp::{MetricExporter, SpanExporter};
@@ -34,8 +36,8 @@ async fn main() -> Result<(), httptrace::BoxError> {
     println!("{}", response.status());
     response.into_body().collect().await?;
 
-    // The last request's spans end with its connection's return to the pool; without a client there is no connection.
-    drop(client);
+    // The last request's spans end with its connection's return to the pool, a moment after its body's end.
+    client.shutdown(Duration::from_secs(1)).await;
     let (spans, metrics) = tokio::task::spawn_blocking(move || (tracers.shutdown(), meters.shutdown())).await?;
     for (what, ended) in [("spans", spans), ("metrics", metrics)] {
         match ended {
