@@ -474,27 +474,6 @@ fn an_end_without_a_start_makes_no_span_and_harms_nothing() {
 }
 
 #[test]
-fn a_record_is_bounded() {
-    let exported = exported(Sampler::AlwaysOn);
-    let attempt = exported.send();
-    attempt.get_conn();
-    let (at, hooks) = (attempt.at(1), attempt.recorder());
-    for attempt in 1..=70 {
-        hooks.connect_start(&ConnectStartInfo { at, addr: None, attempt });
-        hooks.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
-    }
-    attempt.got_conn(ConnOutcome::New, Some(WaitCause::Dial), None);
-    let headers = http::HeaderMap::new();
-    for _ in 0..200 {
-        let status = http::StatusCode::EARLY_HINTS;
-        hooks.got_1xx_response(&Got1xxResponseInfo { at, status, headers: Hidden::new(&headers) });
-    }
-    attempt.completes(200);
-    assert_eq!(exported.names().iter().filter(|name| **name == "connect").count(), 64);
-    assert_eq!(exported.span("GET").events.len(), 128);
-}
-
-#[test]
 fn an_unknown_method_is_named_http() {
     let exported = exported(Sampler::AlwaysOn);
     let mut ask = script::get();

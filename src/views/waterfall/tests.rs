@@ -16,7 +16,7 @@ use crate::{
     error::{Error, Kind},
     hooks::*,
     phase::Phase,
-    redact::Rules,
+    redact::{Hidden, Rules},
     timeline::{Recorder, RequestInfo, TimelineHandle},
 };
 
@@ -274,6 +274,26 @@ GET https://localhost:8443/a                                              400 µ
     connect                              ▐█████▎ 78.0 µs  ✗ connection_refused
 ",
     );
+}
+
+#[test]
+fn a_record_is_bounded_and_counts_what_it_does_not_keep() {
+    let script = Script::new("https://localhost:8443/a");
+    let at = script.at(3);
+    script.recorder.get_conn(&GetConnInfo { at, host: "localhost", port: 8443 });
+    for attempt in 1..=70 {
+        script.recorder.connect_start(&ConnectStartInfo { at, addr: None, attempt });
+        script.recorder.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
+    }
+    let (headers, status) = (http::HeaderMap::new(), StatusCode::EARLY_HINTS);
+    for _ in 0..200 {
+        script.recorder.got_1xx_response(&Got1xxResponseInfo { at, status, headers: Hidden::new(&headers) });
+    }
+    let failed = GetConnFailedInfo { at, error: &Error::canceled(Phase::Connect), wait: Some(WaitCause::Dial) };
+    script.recorder.get_conn_failed(&failed);
+    let timeline = script.timeline();
+    let kept = (timeline.setup.len(), timeline.events.len(), timeline.dropped_events);
+    assert_eq!(kept, (64, 128, 6 + 72));
 }
 
 #[test]

@@ -157,7 +157,9 @@ fn client(builder: ClientBuilder) -> Client {
         .client_trace(Arc::new(Talker))
         .timeline(true)
         .sensitive_query_keys(["token"])
-        .capture_request_headers(FIELDS.map(|(name, _)| HeaderName::from_static(name)))
+        .capture_request_headers(
+            FIELDS.map(|(name, _)| name).into_iter().chain(["x-from"]).map(HeaderName::from_static),
+        )
         .capture_response_headers(ANSWER.lines().filter_map(|line| line.split_once(':')?.0.parse::<HeaderName>().ok()))
         .propagate_to(["127.0.0.1", "origin.test"])
         .on_timeline(|timeline| {
@@ -176,7 +178,9 @@ fn request<B>(uri: &Uri, body: B) -> Request<B> {
     let scheme = uri.scheme_str().unwrap_or("http");
     let url = format!("{scheme}://{USERINFO}@{authority}/path?{QUERY}&token={WORD}&%74oken={WORD}");
     let fields = FIELDS.into_iter().filter(|(name, _)| *name != "authorization");
-    let request = fields.fold(Request::get(url), |request, (name, value)| request.header(name, value));
+    // A key that this client alone knows to be secret.
+    let start = Request::get(url).header("x-from", format!("/?token={WORD}"));
+    let request = fields.fold(start, |request, (name, value)| request.header(name, value));
     request.body(body).expect("a request")
 }
 
