@@ -1,4 +1,5 @@
-//! An application that says all it can: every hook's and every type's `Debug`, its logs at TRACE, and its telemetry.
+//! An application that says all it can: every hook's and every type's `Debug`, its logs at TRACE (those of the
+//! libraries below as well), and its telemetry.
 
 use std::{process::Stdio, sync::Arc, time::Duration};
 
@@ -17,7 +18,7 @@ use hyper::body::Frame;
 use opentelemetry::trace::{Span, Tracer, TracerProvider};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
 use prost::Message;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{ANSWER, FIELDS, QUERY, USERINFO, WORD, assert_says_nothing};
 use crate::{
@@ -240,8 +241,9 @@ async fn talk() {
     let guard = told.init().expect("telemetry");
     println!("{guard:?} {guard:#?} {:?}", guard.warnings());
     println!("{:?} {:?}", guard.tracer_provider(), guard.meter_provider());
-    let filter = EnvFilter::new("off,httptrace=trace,opentelemetry=trace,opentelemetry_sdk=trace");
-    let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stdout).with_filter(filter);
+    a_peers_words().await;
+    let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stdout);
+    let log = log.with_filter(LevelFilter::TRACE);
     tracing_subscriber::registry().with(log).init();
     let identity = builder().client_identity(key.clone(), key);
     println!("{identity:?} {identity:#?}");
@@ -348,7 +350,10 @@ async fn failures_of_its_own() {
     sent(&client(Client::builder().connector(broken)), full(&nowhere), false).await;
     let panics = Pipes::numbered(|_| async { std::panic::resume_unwind(Box::new(WORD)) });
     sent(&client(Client::builder().connector(panics)), full(&nowhere), false).await;
-    // A peer's own words, which are a cause, are not shown either.
+}
+
+/// A peer's own words are a cause, and are not shown. (h2 tells of them in its own log.)
+async fn a_peers_words() {
     let leaving = [&[0_u8; 4][..], &2_u32.to_be_bytes(), WORD.as_bytes()].concat();
     let origin = Origin::plain().script([
         Step::Read(PREFACE),
