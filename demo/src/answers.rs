@@ -5,7 +5,7 @@
 //! | `/` | 200 at once |
 //! | `/slow`, `/slower` | 200, its first byte after [`SLOW`] or [`SLOWER`] |
 //! | `/drip` | 200 in five parts with [`DROP`] before each |
-//! | `/old` | 302 to `/` |
+//! | `/old` | 308 to `/` |
 //! | `/broken`, `/busy` | 500, 503 |
 //! | `/close` | 200, and goodbye (HTTP/1.1) |
 //! | `/reset` | a reset instead of an answer: of the connection, on HTTP/2 of the stream |
@@ -57,7 +57,7 @@ pub(crate) async fn answer(request: Request<Incoming>, visit: &Visit) -> Answer 
         }
         "/drip" => (Response::new(in_drops()), DROPS * PART.len()),
         "/old" => {
-            let (mut moved, size) = with_status(StatusCode::FOUND);
+            let (mut moved, size) = with_status(StatusCode::PERMANENT_REDIRECT);
             moved.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
             (moved, size)
         }
