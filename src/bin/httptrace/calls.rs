@@ -14,7 +14,7 @@ use httptrace::{ClientTrace, Error, Timeline, hooks::*};
 use crate::{exit::one_line, mark::Mark, redact::Rules};
 
 /// What was called in one attempt, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Calls {
     /// Which attempt of its request, from 1.
     pub(crate) attempt: u32,
