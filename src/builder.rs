@@ -34,6 +34,7 @@ use crate::{
     error::{BoxError, Error},
     hooks::{ClientTrace, Stack},
     pool::Pool,
+    redact::Rules,
     timeline::{Report, Reporter, RequestInfo, Timeline},
 };
 
@@ -63,11 +64,14 @@ pub struct ClientBuilder {
     cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
+    redaction: Rules,
     timeline: bool,
     capture: Capture,
     telemetry: bool,
     #[cfg(feature = "otel")]
     spans: Option<Spans>,
+    #[cfg(feature = "otel")]
+    propagate_to: Option<Vec<String>>,
     #[cfg(feature = "otel")]
     span_detail: Option<SpanDetail>,
     #[cfg(feature = "otel")]
@@ -89,11 +93,14 @@ impl Default for ClientBuilder {
             cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
+            redaction: Rules::default(),
             timeline: false,
             capture: Capture::default(),
             telemetry: true,
             #[cfg(feature = "otel")]
             spans: None,
+            #[cfg(feature = "otel")]
+            propagate_to: None,
             #[cfg(feature = "otel")]
             span_detail: None,
             #[cfg(feature = "otel")]
@@ -134,6 +141,15 @@ impl ClientBuilder {
         self
     }
 
+    /// Query keys whose values are secret, beside those that always are (`X-Amz-Signature`, `X-Amz-Credential`,
+    /// `X-Amz-Security-Token`, `AWSAccessKeyId`, `Signature`, `sig` and `X-Goog-Signature`, as the semantic conventions
+    /// have it): records, and all that is made of them, show `REDACTED` for them. A key is compared by case, as servers
+    /// do, and as they decode it. May be called again. Default: none more, since no other name is a secret everywhere.
+    pub fn sensitive_query_keys(mut self, keys: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.redaction.add(keys.into_iter().map(Into::into));
+        self
+    }
+
     /// Whether spans and metrics go to OpenTelemetry. On; off for a client that carries telemetry itself.
     pub fn telemetry(mut self, telemetry: bool) -> Self {
         self.telemetry = telemetry;
@@ -151,6 +167,15 @@ impl ClientBuilder {
         P::Tracer: Tracer<Span: Send + Sync> + Send + Sync + 'static,
     {
         self.spans = Some(Spans::new(provider));
+        self
+    }
+
+    /// The servers that are told of a trace, and of its baggage, by header fields of a request; what a server is, and what
+    /// the others get: [`Spans::propagate_to`]. May be called again, for more servers; none at all tells nobody. Default:
+    /// every server, as the conventions want it, since a trace that ends at the first hop explains little. Name yours where
+    /// requests leave your own network: the ids say little of you, baggage may say much.
+    pub fn propagate_to(mut self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.propagate_to.get_or_insert_default().extend(servers.into_iter().map(Into::into));
         self
     }
 
@@ -185,8 +210,10 @@ impl ClientBuilder {
     /// Whether any certificate is accepted: no protection against an active attacker. For tests and a look at a broken
     /// server.
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        if accept {
-            self.trust = Trust::Nobody;
+        match self.trust {
+            _ if accept => self.trust = Trust::Nobody,
+            Trust::Nobody => self.trust = Trust::Platform,
+            Trust::Platform | Trust::Roots(_) | Trust::Own(_) => {}
         }
         self
     }
@@ -300,7 +327,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Offers HTTP/2 only where TLS negotiates; plain connections still speak HTTP/1.1.
+    /// Offers HTTP/2 only where TLS negotiates, and fails with `tls_protocol_error` where a server does not agree to it; plain
+    /// connections still speak HTTP/1.1.
     pub fn http2_only(mut self) -> Self {
         self.protocol = ProtocolChoice::Http2;
         self
@@ -516,7 +544,7 @@ impl ClientBuilder {
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
         let Self { connector, cold_dials, identity, .. } = this;
-        let Self { traces, reporters, timeline, capture, .. } = this;
+        let Self { traces, reporters, redaction, timeline, capture, .. } = this;
         let tls = Tls::new(trust, protocol, log_tls_keys, identity);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
@@ -532,8 +560,9 @@ impl ClientBuilder {
             exchange,
             trace,
             reporters,
+            capture: capture.by(&redaction),
+            redaction,
             timeline,
-            capture,
             host: Mutex::new("".into()),
         })
     }
@@ -545,6 +574,9 @@ impl ClientBuilder {
     fn with_telemetry(mut self) -> Self {
         if self.telemetry {
             let mut spans = self.spans.take().unwrap_or_else(Spans::global);
+            if let Some(servers) = self.propagate_to.take() {
+                spans = spans.propagate_to(servers);
+            }
             if let Some(detail) = self.span_detail {
                 spans = spans.with_detail(detail);
             }

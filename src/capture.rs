@@ -1,13 +1,31 @@
 //! Which header fields of requests and responses are kept in records: none, unless they are listed.
 //!
 //! In: the lists of the builder, and the header of a message. Out: the listed fields of it, without their secrets
-//! ([`redact::field`]), so that records hold nothing else and every view is safe. A leaf.
+//! ([`Rules::field`]), so that records hold nothing else and every view is safe. A leaf.
 
-use std::sync::Arc;
+use std::{fmt, ops::Deref, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::redact;
+use crate::redact::{REDACTED, Rules};
+
+/// Header fields without their secrets, as a client captures them: a header like any other, to read.
+#[derive(Clone, Default)]
+pub struct ShownHeaders(HeaderMap);
+
+impl Deref for ShownHeaders {
+    type Target = HeaderMap;
+
+    fn deref(&self) -> &HeaderMap {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ShownHeaders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The lists of a client.
 #[derive(Debug, Clone, Default)]
@@ -18,16 +36,27 @@ pub(crate) struct Capture {
     pub(crate) response: Listed,
 }
 
+impl Capture {
+    /// The same lists, with these rules for what may be shown of a URL in a field.
+    pub(crate) fn by(self, rules: &Rules) -> Self {
+        Self { request: self.request.by(rules), response: self.response.by(rules) }
+    }
+}
+
 /// Names of header fields. Without any it costs one look.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Listed(Option<Arc<[HeaderName]>>);
+pub(crate) struct Listed(Option<Arc<(Vec<HeaderName>, Rules)>>);
 
 impl Listed {
     pub(crate) fn new(names: impl IntoIterator<Item = HeaderName>) -> Self {
         let mut names: Vec<_> = names.into_iter().collect();
         names.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
         names.dedup();
-        Self((!names.is_empty()).then(|| names.into()))
+        Self((!names.is_empty()).then(|| Arc::new((names, Rules::default()))))
+    }
+
+    fn by(self, rules: &Rules) -> Self {
+        Self(self.0.map(|listed| Arc::new((listed.0.clone(), rules.clone()))))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -35,11 +64,12 @@ impl Listed {
     }
 
     /// The listed fields of this header, as they may be shown; `None` if it has none of them.
-    pub(crate) fn of(&self, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
-        let mut found: Option<Box<HeaderMap>> = None;
-        for name in self.0.iter().flat_map(|names| names.iter()) {
+    pub(crate) fn of(&self, headers: &HeaderMap) -> Option<Box<ShownHeaders>> {
+        let (names, rules) = &**self.0.as_ref()?;
+        let mut found: Option<Box<ShownHeaders>> = None;
+        for name in names {
             for value in headers.get_all(name) {
-                found.get_or_insert_default().append(name.clone(), shown(name, value));
+                found.get_or_insert_default().0.append(name.clone(), shown(rules, name, value));
             }
         }
         found
@@ -47,15 +77,15 @@ impl Listed {
 }
 
 /// What may be shown of a value: nothing of one that its maker marked as sensitive.
-fn shown(name: &HeaderName, value: &HeaderValue) -> HeaderValue {
+fn shown(rules: &Rules, name: &HeaderName, value: &HeaderValue) -> HeaderValue {
     if value.is_sensitive() {
-        return HeaderValue::from_static("REDACTED");
+        return HeaderValue::from_static(REDACTED);
     }
-    let shown = redact::field(name.as_str(), value.as_bytes());
+    let shown = rules.field(name.as_str(), value.as_bytes());
     if shown.as_bytes() == value.as_bytes() {
         return value.clone();
     }
-    HeaderValue::try_from(shown).unwrap_or_else(|_| HeaderValue::from_static("REDACTED"))
+    HeaderValue::try_from(shown).unwrap_or_else(|_| HeaderValue::from_static(REDACTED))
 }
 
 #[cfg(test)]

@@ -48,6 +48,7 @@ use crate::{
     },
     phase::Phase,
     pool::{Checked, Grant, Lease, Permit, Pool, PoolKey, Waiting},
+    redact::Rules,
     timeline::{Reporter, TimelineHandle},
 };
 
@@ -77,6 +78,8 @@ pub(crate) struct Inner {
     /// The hooks of every request.
     pub(crate) trace: Option<Arc<dyn ClientTrace>>,
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
+    /// What of a URL is not shown.
+    pub(crate) redaction: Rules,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
     pub(crate) timeline: bool,
     pub(crate) capture: Capture,

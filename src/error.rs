@@ -1,9 +1,10 @@
 //! The one error type.
 //!
 //! An [`Error`] says what went wrong (`error_type()`, out of a closed set), in which [`Phase`], and why (`source()`).
-//! Its text holds no URL and no header, so it can be logged anywhere.
+//! Its text holds no URL and no header, so it can be logged anywhere; so can its `Debug`, which tells of the causes only
+//! those that are known to quote nothing. `source()` is the cause itself, with all that it says.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc};
+use std::{borrow::Cow, error::Error as StdError, fmt, io, sync::Arc};
 
 use crate::phase::Phase;
 
@@ -40,8 +41,14 @@ impl Error {
         Self::new(Kind::Canceled, phase)
     }
 
-    pub(crate) fn invalid(why: impl Into<BoxError>) -> Self {
-        Self::with(Kind::InvalidRequest, Phase::Request, why)
+    pub(crate) fn invalid(why: &'static str) -> Self {
+        Self::with(Kind::InvalidRequest, Phase::Request, Why::new(why))
+    }
+
+    /// The first cause, if it is one that may be shown.
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "for views"))]
+    pub(crate) fn shown_cause(&self) -> Option<String> {
+        self.source().and_then(shown)
     }
 
     /// For what follows redirects on top of the client: there were more than it follows (`too_many_redirects`).
@@ -125,12 +132,72 @@ impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Error");
         out.field("phase", &self.phase()).field("error_type", &self.error_type());
-        if let Some(source) = &self.0.source {
-            out.field("source", source);
+        if self.0.source.is_some() {
+            out.field("causes", &Causes(self));
         }
         out.finish()
     }
 }
+
+/// The causes, from the nearest on. What may not be shown is only counted.
+struct Causes<'a>(&'a Error);
+
+impl fmt::Debug for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_list();
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            out.entry(&shown(cause).as_deref().unwrap_or("(not shown)"));
+            next = cause.source();
+        }
+        out.finish()
+    }
+}
+
+/// A cause's own words, if they are those of a library that quotes neither the application nor the peer. An error of the
+/// application's own (its body's, connector's, resolver's) may say anything.
+fn shown(cause: &(dyn StdError + 'static)) -> Option<String> {
+    use rustls::{CertificateError, Error::*};
+
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return match error.get_ref() {
+            Some(inner) => shown(inner).or_else(|| Some(error.kind().to_string())),
+            None => Some(error.to_string()),
+        };
+    }
+    if let Some(error) = cause.downcast_ref::<h2::Error>() {
+        // Not what the peer says beside it in GOAWAY.
+        return error.reason().map(|reason| reason.to_string());
+    }
+    if let Some(error) = cause.downcast_ref::<rustls::Error>() {
+        let of_others = matches!(error, Other(_) | InvalidCertificate(CertificateError::Other(_)));
+        return (!of_others).then(|| error.to_string());
+    }
+    let quotes_nothing = cause.is::<Error>()
+        || cause.is::<Why>()
+        || cause.is::<hyper::Error>()
+        || cause.is::<http::Error>()
+        || cause.is::<rustls::pki_types::InvalidDnsNameError>();
+    quotes_nothing.then(|| cause.to_string())
+}
+
+/// This crate's own words for a cause that nobody else has an error for.
+#[derive(Debug)]
+pub(crate) struct Why(Cow<'static, str>);
+
+impl Why {
+    pub(crate) fn new(words: impl Into<Cow<'static, str>>) -> Self {
+        Self(words.into())
+    }
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for Why {}
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
@@ -249,5 +316,25 @@ mod tests {
         assert_eq!(error.to_string(), "connect: connection refused");
         assert_eq!(error.source().expect("a cause").to_string(), "inner");
         assert!(error.is_connect() && !error.is_dns() && !error.is_timeout());
+    }
+
+    #[test]
+    fn debug_tells_causes_that_quote_nothing_and_no_others() {
+        let own = io::Error::other("planted");
+        let of_tls = rustls::Error::Other(rustls::OtherError(Arc::from(BoxError::from("planted"))));
+        for (cause, told) in [
+            (BoxError::from("planted"), r#"["(not shown)"]"#),
+            (own.into(), r#"["other error"]"#),
+            (io::Error::from_raw_os_error(111).into(), r#"["Connection refused (os error 111)"]"#),
+            (Error::invalid("the URL has no host").into(), r#"["request: invalid request", "the URL has no host"]"#),
+            (rustls::Error::HandshakeNotComplete.into(), r#"["handshake not complete"]"#),
+            (io::Error::other(rustls::Error::DecryptError).into(), r#"["cannot decrypt peer's message"]"#),
+            (of_tls.into(), r#"["(not shown)"]"#),
+            (h2::Error::from(h2::Reason::CANCEL).into(), r#"["stream no longer needed"]"#),
+        ] {
+            let error = Error::with(Kind::Other, Phase::Connect, cause);
+            let shown = format!("{error:?}");
+            assert_eq!(shown, format!(r#"Error {{ phase: Connect, error_type: "_OTHER", causes: {told} }}"#));
+        }
     }
 }

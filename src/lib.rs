@@ -81,11 +81,13 @@ pub mod views;
 
 pub use self::{
     builder::ClientBuilder,
+    capture::ShownHeaders,
     client::{Client, RequestTimeout, Resends, ResponseFuture},
     error::{BoxError, Error},
     exchange::ResponseBody,
     hooks::{ClientTrace, client_trace, with_client_trace},
     phase::Phase,
+    redact::{Hidden, ShownUrl},
     timeline::Timeline,
 };
 

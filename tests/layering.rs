@@ -127,6 +127,72 @@ fn core_modules_name_no_telemetry() {
     }
 }
 
+/// Types whose own `Debug` shows what may be secret: credentials in a URL or a header field, bytes of a message.
+const SPEAKING: [&str; 9] =
+    ["Uri", "Authority", "PathAndQuery", "HeaderMap", "HeaderValue", "Parts", "BytesMut", "Vec<u8>", "[u8]"];
+/// Types that hold such and may show it.
+const NOTHING_SECRET: [(&str, &str); 4] = [
+    ("TlsInfo", "certificates are public"),
+    ("Heard", "the first nine bytes of what a port speaks"),
+    ("Seen", "the head of an interim response, which the scanner's tests compare"),
+    ("Fact", "the block of an interim response, which the scanner's tests compare"),
+];
+
+/// Types that derive `Debug` and show what may be secret: their names, and what they show.
+fn speaking(text: &str) -> Vec<(String, &'static str)> {
+    let code = text.split("\n#[cfg(test)]\n").next().unwrap_or(text);
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    // The hooks' types are made by a macro, which derives it.
+    let code = code.replace("\ninfos! {", "\n#[derive(Debug)]\nstruct infos {");
+    for after in code.split("#[derive(").skip(1) {
+        let (traits, item) = after.split_once(")]").expect("a list of traits");
+        // To the item's end: `struct A(B);`, or the line that closes its braces.
+        let end = match item.find(['{', ';']) {
+            Some(at) if item[at..].starts_with('{') => item.find("\n}").unwrap_or(item.len()),
+            at => at.unwrap_or(item.len()),
+        };
+        let open: String = item[..end].lines().filter(|line| !line.contains("Hidden<")).collect::<Vec<_>>().join("\n");
+        let words: Vec<_> = open.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        let name =
+            words.iter().skip_while(|word| !["struct", "enum"].contains(word)).nth(1).copied().unwrap_or_default();
+        if traits.split(", ").any(|name| name == "Debug") && !NOTHING_SECRET.iter().any(|(known, _)| *known == name) {
+            let shows =
+                |kind: &&str| if kind.contains(['<', '[']) { open.contains(*kind) } else { words.contains(kind) };
+            found.extend(SPEAKING.into_iter().filter(shows).map(|kind| (name.to_owned(), kind)));
+        }
+    }
+    found
+}
+
+#[test]
+fn what_may_be_secret_is_hidden_from_debug() {
+    let command = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/bin/httptrace");
+    let mut of_the_command = Vec::new();
+    sources(&command, &mut of_the_command);
+    assert!(of_the_command.len() > 10, "the command's sources were not found");
+    let of_the_command = of_the_command.into_iter().map(|path| (fs::read_to_string(&path).expect("a source"), path));
+    let of_the_library = all().into_iter().map(|(_, path, text)| (text, path));
+    for (text, path) in of_the_library.chain(of_the_command) {
+        let found = speaking(&text);
+        assert!(found.is_empty(), "{}: Debug shows {found:?}: wrap it in redact::Hidden", path.display());
+    }
+}
+
+#[test]
+fn the_reader_of_types_finds_what_speaks() {
+    let text = [
+        "#[derive(Debug, Clone)]\n/// A Uri.\npub(crate) struct A {\n    at: Option<Uri>,\n    b: Vec<u8>,\n}\n",
+        "#[derive(Clone)]\nstruct B(Uri);\n#[derive(Debug)]\nstruct C(Hidden<Uri>);\n",
+        "#[derive(Debug)]\nenum D {\n    E { headers: HeaderMap },\n    F(Hidden<Uri>),\n}\n",
+        "\ninfos! {\n    G<'a> {\n        value: &'a [u8],\n        uri: Hidden<Uri>,\n    }\n}\n",
+    ];
+    let text = &text.concat();
+    let found = speaking(text);
+    let found: Vec<_> = found.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
+    assert_eq!(found, [("A", "Uri"), ("A", "Vec<u8>"), ("D", "HeaderMap"), ("infos", "[u8]")]);
+}
+
 #[test]
 fn the_import_reader_reads_imports() {
     let text =

@@ -1,4 +1,5 @@
-//! That `tests/README.md` tells the truth: every test that it names exists, and no test that it should name is missing.
+//! That `tests/README.md` and `SECURITY.md` tell the truth: every test that they name exists, and no test that they should
+//! name is missing.
 
 use std::{
     collections::BTreeSet,
@@ -50,13 +51,33 @@ fn tests_in(source: &str) -> Vec<String> {
 
 #[test]
 fn every_test_that_the_page_names_exists() {
-    let named = named(&readme());
-    assert!(named.len() > 60, "the names were not found: {}", named.len());
-    let missing: Vec<_> = named
-        .into_iter()
-        .filter(|(file, name)| !fs::read_to_string(place(file)).is_ok_and(|source| tests_in(&source).contains(name)))
-        .collect();
-    assert!(missing.is_empty(), "named in tests/README.md, and not there: {missing:#?}");
+    for (page, least) in [("tests/README.md", 60), ("SECURITY.md", 30)] {
+        let named = named(&fs::read_to_string(root().join(page)).expect("the page"));
+        assert!(named.len() >= least, "{page}: the names were not found: {}", named.len());
+        let missing: Vec<_> = named
+            .into_iter()
+            .filter(|(file, name)| {
+                !fs::read_to_string(place(file)).is_ok_and(|source| tests_in(&source).contains(name))
+            })
+            .collect();
+        assert!(missing.is_empty(), "named in {page}, and not there: {missing:#?}");
+    }
+}
+
+#[test]
+fn every_line_of_the_threat_model_has_a_test_that_holds_it() {
+    let page = fs::read_to_string(root().join("SECURITY.md")).expect("the page");
+    let model = page.split("## Threat model").nth(1).expect("the model");
+    let mut held = 0;
+    for part in model.split("\n### ") {
+        // What is the application's own is in its own hands.
+        for line in part.split("\n- ").skip(1).filter(|_| !part.starts_with("What the application is trusted with")) {
+            let line = line.split("\n\n").next().unwrap_or(line);
+            assert!(line.contains(".rs::") || line.contains("No test can hold this."), "nothing holds: {line}");
+            held += 1;
+        }
+    }
+    assert!(held > 30, "the lines were not found: {held}");
 }
 
 #[test]

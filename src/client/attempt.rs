@@ -15,7 +15,6 @@ use crate::{
         emit::{GetConn, Hooks},
     },
     pool::PoolKey,
-    redact,
     timeline::{Recorder, Reports, RequestInfo, Tag},
 };
 
@@ -53,7 +52,7 @@ impl Attempt {
             let resends = head.extensions.get::<Resends>().map(|resends| resends.0.fetch_add(1, Ordering::Relaxed));
             let info = Arc::new(RequestInfo {
                 method: head.method.clone(),
-                url: redact::url(&head.uri),
+                url: inner.redaction.url(&head.uri),
                 host: inner.host(key.host()),
                 port: key.port,
                 scheme: key.scheme(),

@@ -125,7 +125,7 @@ impl Dialer {
         let config = tokio::time::timeout_at(deadline.into(), self.tls.config());
         let config = config.await.map_err(|_| Error::timeout(Phase::Tls))??;
         let limit = self.config.tls_timeout;
-        let (stream, tls) = Tls::handshake(config, socket, &target.host, deadline, limit, hooks).await?;
+        let (stream, tls) = self.tls.handshake(config, socket, &target.host, deadline, limit, hooks).await?;
         let protocol = match (self.protocol, tls.alpn.as_deref()) {
             (ProtocolChoice::Http2PriorKnowledge, _) | (_, Some("h2")) => Protocol::Http2,
             _ => Protocol::Http1,

@@ -22,7 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     config::ProtocolChoice,
     connection::{LeafCertificate, TlsInfo},
-    error::{BoxError, Error, Kind, find},
+    error::{BoxError, Error, Kind, Why, find},
     hooks::emit::Hooks,
     phase::Phase,
     transport::Socket,
@@ -118,7 +118,7 @@ impl Tls {
 
 impl Terms {
     fn made(&self) -> Result<Arc<ClientConfig>, Error> {
-        let unusable = |error: BoxError| Error::with(Kind::TlsProtocolError, Phase::Tls, error.to_string());
+        let unusable = |error: BoxError| Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(error.to_string()));
         self.build().map(Arc::new).map_err(unusable)
     }
 
@@ -163,6 +163,15 @@ impl Terms {
         Ok(config)
     }
 
+    /// A server that does not know of ALPN has agreed to nothing.
+    fn wants_http2_or_nothing(&self) -> bool {
+        let lists_more = match &self.trust {
+            Trust::Own(config) => config.alpn_protocols.iter().any(|protocol| protocol != b"h2"),
+            Trust::Platform | Trust::Roots(_) | Trust::Nobody => false,
+        };
+        self.protocol == ProtocolChoice::Http2 && !lists_more
+    }
+
     fn alpn(&self) -> Vec<Vec<u8>> {
         match self.protocol {
             ProtocolChoice::Alpn => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
@@ -175,6 +184,7 @@ impl Terms {
 impl Tls {
     /// The handshake, with its hooks.
     pub(crate) async fn handshake(
+        &self,
         config: Arc<ClientConfig>,
         socket: Socket,
         host: &str,
@@ -194,7 +204,10 @@ impl Tls {
         let result = match handshake {
             Ok(Ok(stream)) => {
                 let info = describe(&stream, server_name);
-                Ok((stream, info))
+                match info.alpn.is_none() && self.0.wants_http2_or_nothing() {
+                    true => Err(Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(NO_HTTP2))),
+                    false => Ok((stream, info)),
+                }
             }
             Ok(Err(error)) => Err(Error::with(kind_of(&error), Phase::Tls, error)),
             Err(_) => Err(Error::timeout(Phase::Tls)),
@@ -203,6 +216,8 @@ impl Tls {
         result
     }
 }
+
+const NO_HTTP2: &str = "the server does not agree to HTTP/2 (ALPN)";
 
 fn kind_of(error: &io::Error) -> Kind {
     match find::<rustls::Error>(error) {

@@ -27,6 +27,7 @@ use super::{
     upload::May,
 };
 use crate::{
+    capture::ShownHeaders,
     clock,
     connection::Protocol,
     error::{BoxError, Error},
@@ -285,7 +286,7 @@ pub(crate) struct Ending {
     /// The response's, once it is here.
     pub(super) head: Option<(StatusCode, Version)>,
     /// What of its header is recorded.
-    pub(super) captured: Option<Box<HeaderMap>>,
+    pub(super) captured: Option<Box<ShownHeaders>>,
     /// The head is all there is (RFC 9110 §6.4.1): HEAD, 204, 304.
     pub(super) bodiless: bool,
     /// The upload was refused before it had ended.

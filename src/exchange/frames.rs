@@ -34,7 +34,6 @@ pub(super) enum Fact {
 }
 
 /// The scanner of one direction.
-#[derive(Debug)]
 pub(super) struct Frames {
     /// Bytes of the client's preface that are still to come.
     preface: usize,

@@ -18,7 +18,7 @@ pub(super) enum Seen {
 }
 
 /// The scanner of one HTTP/1 response.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Heads {
     state: State,
     /// The first bytes of the head: up to its status.

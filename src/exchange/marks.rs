@@ -29,6 +29,7 @@ use crate::{
     error::{Error, Kind},
     hooks::{emit::Hooks, *},
     phase::Phase,
+    redact::Hidden,
 };
 
 /// One attempt on the wire.
@@ -271,7 +272,7 @@ impl Exchange {
         let (Some(at), Some(started)) = (at, started) else { return };
         if let Some(fields) = &self.fields {
             fields.each(|name, value| {
-                self.hooks.emit(|t| t.wrote_header_field(&WroteHeaderFieldInfo { at, name, value }))
+                self.hooks.emit(|t| t.wrote_header_field(&WroteHeaderFieldInfo { at, name, value: Hidden::new(value) }))
             });
         }
         self.hooks.emit(|t| t.wrote_headers(&WroteHeadersInfo { at, started }));
@@ -379,7 +380,8 @@ impl Exchange {
         }
         if let (Some(at), Ok(status)) = (at, StatusCode::from_u16(status)) {
             let headers = if self.wants_fields() { fields() } else { HeaderMap::new() };
-            self.hooks.emit(|t| t.got_1xx_response(&Got1xxResponseInfo { at, status, headers: &headers }));
+            let headers = Hidden::new(&headers);
+            self.hooks.emit(|t| t.got_1xx_response(&Got1xxResponseInfo { at, status, headers }));
             if status == StatusCode::CONTINUE {
                 self.hooks.emit(|t| t.got_100_continue(&Got100ContinueInfo { at }));
             }

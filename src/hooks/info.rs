@@ -9,8 +9,10 @@ use std::{
 use http::{HeaderMap, StatusCode};
 
 use crate::{
+    capture::ShownHeaders,
     connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
+    redact::Hidden,
 };
 
 macro_rules! infos {
@@ -120,8 +122,8 @@ infos! {
     WroteHeaderFieldInfo<'a> {
         /// The field's name, lower case; on HTTP/2 pseudo-headers (`:method`) too.
         name: &'a str,
-        /// The field's value. It may be a secret.
-        value: &'a [u8],
+        /// The field's value. It may be a secret, so `Debug` does not show it.
+        value: Hidden<&'a [u8]>,
     }
     /// The socket accepted the whole request head.
     WroteHeadersInfo {
@@ -150,8 +152,8 @@ infos! {
     Got1xxResponseInfo<'a> {
         /// Its status.
         status: StatusCode,
-        /// Its header.
-        headers: &'a HeaderMap,
+        /// Its header. `Debug` does not show it.
+        headers: Hidden<&'a HeaderMap>,
     }
     /// The response is over.
     ResponseDoneInfo<'a> {
@@ -164,7 +166,7 @@ infos! {
         /// The fields of its header that the client captures
         /// ([`capture_response_headers`](crate::ClientBuilder::capture_response_headers)), without their secrets; absent if
         /// no head arrived, or it has none of them.
-        headers: Option<&'a HeaderMap>,
+        headers: Option<&'a ShownHeaders>,
         /// When the first byte of the final response was readable; absent if none was.
         first_byte: Option<Instant>,
         /// Bytes of body that the application received.

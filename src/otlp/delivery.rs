@@ -26,7 +26,7 @@ use super::{
     lane::Way,
     problem::{Complaints, Failure, Problem},
 };
-use crate::{clock, redact};
+use crate::{clock, redact::Rules};
 
 /// From here on after a shutdown's begin, a collector that failed an export since and took none is not asked again. Where
 /// nobody is there at all, the first attempt is enough. A collector that was not asked yet always is: the SDK ends one after
@@ -208,7 +208,7 @@ impl fmt::Debug for Delivery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Delivery")
             .field("signal", &self.signal)
-            .field("endpoint", &redact::url(&self.endpoint))
+            .field("endpoint", &Rules::default().url(&self.endpoint))
             .finish()
     }
 }

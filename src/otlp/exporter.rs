@@ -37,7 +37,8 @@ impl OtlpSpans {
             let answer = self.transport.send(message).await.map_err(failed)?;
             Ok(match decoded(answer) {
                 Ok(ExportTraceServiceResponse { partial_success: Some(partial) }) => {
-                    self.delivery.rejected(partial.rejected_spans, &partial.error_message)
+                    let why = self.transport.quoted(&partial.error_message);
+                    self.delivery.rejected(partial.rejected_spans, &why)
                 }
                 _ => 0,
             })
@@ -80,7 +81,8 @@ impl PushMetricExporter for OtlpMetrics {
             let answer = self.transport.send(message).await.map_err(failed)?;
             Ok(match decoded(answer) {
                 Ok(ExportMetricsServiceResponse { partial_success: Some(partial) }) => {
-                    self.delivery.rejected(partial.rejected_data_points, &partial.error_message)
+                    let why = self.transport.quoted(&partial.error_message);
+                    self.delivery.rejected(partial.rejected_data_points, &why)
                 }
                 _ => 0,
             })

@@ -155,7 +155,7 @@ impl Pipeline {
     /// One signal's way to one collector, and who counts on it.
     fn way(&mut self, signal: &'static str, target: &Target) -> Result<(Transport, Arc<Delivery>), InitError> {
         let complaints = Arc::clone(&self.complaints);
-        let delivery = Delivery::new(signal, target.endpoint.clone(), target.protocol, complaints);
+        let delivery = Delivery::new(signal, (*target.endpoint).clone(), target.protocol, complaints);
         self.deliveries.push(Arc::clone(&delivery));
         let runtime = self.runtime.as_ref().expect("there is a collector, so there is a runtime");
         let transport = Transport::new(target, runtime.handle.clone(), Arc::clone(&delivery));

@@ -17,7 +17,7 @@ use super::Protocol;
 use crate::{
     error::{Error, Kind, find},
     phase::Phase,
-    redact,
+    redact::Rules,
 };
 
 /// What is wrong. One of each kind is told.
@@ -143,9 +143,27 @@ impl Failure {
     pub(super) fn told(&self, endpoint: &Uri, protocol: Protocol) -> String {
         let port = endpoint.port_u16().unwrap_or(if endpoint.scheme_str() == Some("https") { 443 } else { 80 });
         let Self { seen, .. } = self;
-        format!("{}: {seen}: {}", redact::url(endpoint), Fix { problem: self.problem, protocol, port })
+        format!("{}: {seen}: {}", Rules::default().url(endpoint), Fix { problem: self.problem, protocol, port })
     }
 }
+
+/// What the other end says: its first line or so, and nothing of it if it repeats what was to stay between the two.
+pub(super) fn quoted(words: &str, secrets: &[String]) -> String {
+    if secrets.iter().any(|secret| words.contains(&**secret)) {
+        return "it repeats a credential, so its words are not shown".to_owned();
+    }
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let mut quoted: String = words.chars().take(MOST_WORDS).map(visible).collect();
+    if words.chars().nth(MOST_WORDS).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}
+
+/// Characters that are quoted of another's words: enough for a reason, too few to fill a log with.
+const MOST_WORDS: usize = 300;
+/// Lines that are kept of what was told: a collector that fails in turns may tell for ever.
+const MOST_LINES: usize = 64;
 
 /// What the first bytes of a port say of it, where they are not what the protocol begins with.
 fn spoken(heard: &[u8], protocol: Protocol, tls: bool) -> Option<Problem> {
@@ -282,7 +300,7 @@ impl Complaints {
             let new = told.open.insert((collector.clone(), failure.problem));
             if new {
                 told.by.push((signal, collector, failure.problem));
-                if !told.lines.contains(&line) {
+                if told.lines.len() < MOST_LINES && !told.lines.contains(&line) {
                     told.lines.push(line.clone());
                 }
             }

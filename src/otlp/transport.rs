@@ -24,11 +24,12 @@ use super::{
     delivery::Delivery,
     env::Target,
     port::{Heard, Port},
-    problem::{Failure, Problem},
+    problem::{Failure, Problem, quoted},
 };
 use crate::{
     client::Client,
     error::{BoxError, Error, find},
+    redact::Hidden,
 };
 
 /// The most that a collector may answer: what the SDK's own clients take.
@@ -51,9 +52,11 @@ pub(super) struct Transport {
 struct Route {
     client: Client,
     heard: Arc<Heard>,
-    uri: Uri,
+    uri: Hidden<Uri>,
     protocol: Protocol,
-    headers: HeaderMap,
+    headers: Hidden<HeaderMap>,
+    /// What of the two above the collector might repeat.
+    secrets: Hidden<Vec<String>>,
     gzip: bool,
     delivery: Arc<Delivery>,
 }
@@ -77,9 +80,10 @@ impl Transport {
         let route = Route {
             client: client.build()?,
             heard,
-            uri: uri(target),
+            uri: Hidden::new(uri(target)),
             protocol: target.protocol,
-            headers: headers(target),
+            headers: Hidden::new(headers(target)),
+            secrets: Hidden::new(secrets(target)),
             gzip: target.gzip,
             delivery,
         };
@@ -99,6 +103,11 @@ impl Transport {
             self.route.delivery.complain(failure);
         }
         result
+    }
+
+    /// What the collector says, as far as it may be told.
+    pub(super) fn quoted(&self, words: &str) -> String {
+        quoted(words, &self.route.secrets)
     }
 }
 
@@ -130,8 +139,8 @@ impl Route {
     async fn attempt(&self, body: Bytes) -> Result<Bytes, Failure> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
+        *request.uri_mut() = (*self.uri).clone();
+        *request.headers_mut() = (*self.headers).clone();
         let response = self.client.request(request).await.map_err(|error| self.failure(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|error| self.broken(&error))?;
@@ -143,7 +152,10 @@ impl Route {
             return Err(failure);
         }
         let kind = head.headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-        let foreign = |kind: &str| Failure::new(Problem::NotACollector, format!("an answer of type `{kind}`"));
+        let foreign = |kind: &str| {
+            let kind = quoted(kind, &self.secrets);
+            Failure::new(Problem::NotACollector, format!("an answer of type `{kind}`"))
+        };
         match self.protocol {
             Protocol::HttpProtobuf if kind.starts_with("text/") => Err(foreign(kind)),
             Protocol::HttpProtobuf => Ok(body),
@@ -189,7 +201,7 @@ impl Route {
 
 /// What is requested.
 fn uri(target: &Target) -> Uri {
-    let mut parts = target.endpoint.clone().into_parts();
+    let mut parts = (*target.endpoint).clone().into_parts();
     if target.protocol == Protocol::Grpc {
         parts.path_and_query = Some(PathAndQuery::from_static(target.service));
     }
@@ -202,7 +214,7 @@ fn zipped(message: &[u8]) -> Vec<u8> {
 }
 
 fn headers(target: &Target) -> HeaderMap {
-    let mut fields = target.headers.clone();
+    let mut fields = (*target.headers).clone();
     let agent = concat!("OTel-OTLP-Exporter-Rust/", env!("CARGO_PKG_VERSION"), " httptrace");
     fields.entry(USER_AGENT).or_insert(HeaderValue::from_static(agent));
     let (kind, encoding) = match target.protocol {
@@ -217,6 +229,22 @@ fn headers(target: &Target) -> HeaderMap {
         fields.insert(encoding, HeaderValue::from_static("gzip"));
     }
     fields
+}
+
+/// The credentials that go to the collector, word by word: a scheme's name before one is none.
+fn secrets(target: &Target) -> Vec<String> {
+    use base64::{Engine, prelude::BASE64_STANDARD};
+
+    let fields = target.headers.values().filter_map(|value| value.to_str().ok());
+    let mut all: Vec<_> = fields.flat_map(str::split_whitespace).map(str::to_owned).collect();
+    if let Some((userinfo, _)) = target.endpoint.authority().and_then(|authority| authority.as_str().rsplit_once('@')) {
+        let plain = percent_decode_str(userinfo).decode_utf8_lossy();
+        let (user, password) = plain.split_once(':').unwrap_or((&plain, ""));
+        all.extend([BASE64_STANDARD.encode(format!("{user}:{password}")), password.to_owned()]);
+    }
+    // A shorter one would be found in words that have nothing to do with it.
+    all.retain(|secret| secret.len() >= 6 && !secret.eq_ignore_ascii_case("bearer"));
+    all
 }
 
 fn grpc_status(fields: &HeaderMap) -> Result<(), Failure> {

@@ -6,14 +6,15 @@ use std::hash::{Hash, Hasher};
 
 use http::{Uri, uri::Authority};
 
-use crate::error::Error;
+use crate::{error::Error, redact::Hidden};
 
 /// An origin (RFC 9110 §4.3.1).
 #[derive(Debug, Clone)]
 pub(crate) struct PoolKey {
     pub(crate) https: bool,
     pub(crate) port: u16,
-    authority: Authority,
+    /// With the credentials, if there are any.
+    authority: Hidden<Authority>,
     /// Where the host is in `authority`, brackets included: finding it means two scans, and every checkout compares hosts.
     start: u16,
     end: u16,
@@ -61,7 +62,7 @@ impl PoolKey {
         let (Ok(start), Ok(end)) = (u16::try_from(start), u16::try_from(end)) else {
             return Err(Error::invalid("the URL is too long"));
         };
-        Ok(Self { https, port, authority, start, end })
+        Ok(Self { https, port, authority: Hidden::new(authority), start, end })
     }
 
     /// Whether the URL has credentials.

@@ -14,17 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Method, StatusCode, Version, request::Parts};
+use http::{Method, StatusCode, Version, request::Parts};
 
 #[cfg(feature = "otlp")]
 pub(crate) use self::recorder::are_returning;
 pub(crate) use self::recorder::{DialRecorder, Recorder};
 pub use self::{recorder::TimelineHandle, segments::PhaseSpan};
 use crate::{
+    capture::ShownHeaders,
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
     hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
+    redact::ShownUrl,
 };
 
 /// What was asked for: the same for all views of one attempt.
@@ -34,7 +36,7 @@ pub struct RequestInfo {
     /// The method.
     pub method: Method,
     /// The URL with its secrets replaced, as in the `url.full` attribute.
-    pub url: Arc<str>,
+    pub url: ShownUrl,
     /// The host, without brackets.
     pub host: Arc<str>,
     /// The port, the scheme's default filled in.
@@ -76,9 +78,9 @@ pub struct Timeline {
     /// The response's HTTP version; absent if no head arrived.
     pub version: Option<Version>,
     /// The captured fields of the request's header, without their secrets; absent if there are none.
-    pub request_headers: Option<Box<HeaderMap>>,
+    pub request_headers: Option<Box<ShownHeaders>>,
     /// The captured fields of the response's header, without their secrets; absent if there are none.
-    pub response_headers: Option<Box<HeaderMap>>,
+    pub response_headers: Option<Box<ShownHeaders>>,
     /// Why the attempt failed.
     pub error: Option<Error>,
     /// The connection it used; absent if it got none.

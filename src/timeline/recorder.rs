@@ -75,7 +75,7 @@ impl Recorder {
     }
 
     /// The captured fields of the request's header, as far as is known now.
-    pub(crate) fn request_headers(&self, captured: Option<Box<HeaderMap>>) {
+    pub(crate) fn request_headers(&self, captured: Option<Box<ShownHeaders>>) {
         self.record("", None, |live| live.timeline.request_headers = captured);
     }
 

@@ -1,9 +1,13 @@
 //! Writes a span's identity into a request: `traceparent` and `tracestate` (W3C Trace Context), `baggage` (W3C Baggage).
 //!
 //! Written by hand, because the propagator of the SDK costs four allocations and ten times the instructions for the
-//! same 55 bytes. A propagator that the application sets takes over.
+//! same 55 bytes. A propagator that the application sets takes over. Where only some servers may be told, the others get
+//! nothing of it, and lose what was there.
 
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU8, Ordering::Relaxed},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::{
@@ -12,6 +16,8 @@ use opentelemetry::{
     propagation::{Injector, TextMapPropagator},
     trace::{SpanContext, TraceContextExt},
 };
+
+use crate::timeline::RequestInfo;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -28,18 +34,101 @@ pub(crate) fn set_global(trace_context: bool, baggage: bool) {
     CARRIED.store(u8::from(trace_context) * TRACE_CONTEXT + u8::from(baggage) * BAGGAGE_FIELD, Relaxed);
 }
 
-/// Writes `span` and the baggage of `parent`. A `traceparent` that was there is replaced, and its `tracestate` with it.
-pub(super) fn inject(
-    headers: &mut HeaderMap,
-    span: &SpanContext,
-    parent: &Context,
-    propagator: Option<&(dyn TextMapPropagator + Send + Sync)>,
-) {
-    if let Some(propagator) = propagator {
-        let context = parent.with_remote_span_context(span.clone());
-        propagator.inject_context(&context, &mut Fields(headers));
-        return;
+/// What is written, and for whom.
+#[derive(Clone, Default)]
+pub(crate) struct Propagation {
+    /// The application's own.
+    propagator: Option<Arc<dyn TextMapPropagator + Send + Sync>>,
+    /// Who may be told. `None`: everybody.
+    to: Option<Arc<[Permit]>>,
+}
+
+impl Propagation {
+    pub(super) fn by(&mut self, propagator: Box<dyn TextMapPropagator + Send + Sync>) {
+        self.propagator = Some(propagator.into());
     }
+
+    /// Permits these servers, beside those that were permitted before, and no others.
+    pub(super) fn to(&mut self, servers: impl IntoIterator<Item = String>) {
+        let before = self.to.take().unwrap_or_default();
+        self.to = Some(before.iter().cloned().chain(servers.into_iter().map(|server| Permit::new(&server))).collect());
+    }
+
+    pub(super) fn is_limited(&self) -> bool {
+        self.to.is_some()
+    }
+
+    /// Writes `span` and the baggage of `parent`. A `traceparent` that was there is replaced, and its `tracestate` with it.
+    pub(super) fn inject(&self, headers: &mut HeaderMap, info: &RequestInfo, span: &SpanContext, parent: &Context) {
+        if self.to.as_ref().is_some_and(|permits| !permits.iter().any(|permit| permit.covers(info))) {
+            return self.withhold(headers);
+        }
+        if let Some(propagator) = &self.propagator {
+            let context = parent.with_remote_span_context(span.clone());
+            return propagator.inject_context(&context, &mut Fields(headers));
+        }
+        write(headers, span, parent);
+    }
+
+    /// Also what the application, or a middleware, had put there.
+    fn withhold(&self, headers: &mut HeaderMap) {
+        for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
+            headers.remove(name);
+        }
+        for name in self.propagator.iter().flat_map(|propagator| propagator.fields()) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// A server, or several, that may be told.
+#[derive(Clone)]
+struct Permit {
+    scheme: Option<&'static str>,
+    /// In lower case and without brackets; with a dot in front: that host and all below it.
+    host: String,
+    port: Option<u16>,
+}
+
+impl Permit {
+    /// `example.com`, `.example.com`, `example.com:8443`, `https://example.com`. What is none of these covers nothing.
+    fn new(server: &str) -> Self {
+        let server = server.trim().to_ascii_lowercase();
+        let (scheme, rest) = match server.split_once("://") {
+            Some(("http", rest)) => (Some(("http", 80)), rest),
+            Some(("https", rest)) => (Some(("https", 443)), rest),
+            _ => (None, &*server),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        // An IPv6 address has colons of its own, and a port only behind brackets.
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+            _ => (rest, None),
+        };
+        let host = if port.is_none() { rest } else { host };
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        Self {
+            scheme: scheme.map(|(name, _)| name),
+            host: host.to_owned(),
+            port: port.or(scheme.map(|(_, default)| default)),
+        }
+    }
+
+    fn covers(&self, info: &RequestInfo) -> bool {
+        let host = match self.host.strip_prefix('.') {
+            Some(name) => *info.host == *name || info.host.ends_with(&self.host),
+            None => *info.host == *self.host,
+        };
+        // A host without a name ends every name.
+        let named = !self.host.trim_matches('.').is_empty();
+        named
+            && host
+            && self.port.is_none_or(|port| port == info.port)
+            && self.scheme.is_none_or(|scheme| scheme == info.scheme)
+    }
+}
+
+fn write(headers: &mut HeaderMap, span: &SpanContext, parent: &Context) {
     let carried = CARRIED.load(Relaxed);
     if carried & TRACE_CONTEXT != 0
         && span.is_valid()
@@ -129,6 +218,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::views::script;
 
     fn span(sampled: bool, state: &str) -> SpanContext {
         let flags = TraceFlags::default().with_sampled(sampled);
@@ -143,20 +233,74 @@ mod tests {
         headers.append(TRACEPARENT, HeaderValue::from_static("a"));
         headers.append(TRACEPARENT, HeaderValue::from_static("b"));
         headers.insert(TRACESTATE, HeaderValue::from_static("stale=1"));
-        inject(&mut headers, &span(true, ""), &Context::new(), None);
+        write(&mut headers, &span(true, ""), &Context::new());
         let all: Vec<_> = headers.get_all(TRACEPARENT).iter().collect();
         assert_eq!(all, ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]);
         assert!(headers.get(TRACESTATE).is_none() && headers.get(BAGGAGE).is_none());
-        inject(&mut headers, &span(false, "rojo=1,congo=2"), &Context::new(), None);
+        write(&mut headers, &span(false, "rojo=1,congo=2"), &Context::new());
         assert_eq!(headers[TRACEPARENT], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
         assert_eq!(headers[TRACESTATE], "rojo=1,congo=2");
+    }
+
+    #[test]
+    fn a_server_is_permitted_by_its_name_its_port_and_its_scheme() {
+        let told = |server: &str, scheme: &'static str, host: &str, port: u16| {
+            let mut info = RequestInfo::clone(&script::get().info(1));
+            (info.scheme, info.host, info.port) = (scheme, host.into(), port);
+            Permit::new(server).covers(&info)
+        };
+        for server in [
+            "example.com",
+            " EXAMPLE.com ",
+            ".example.com",
+            ".com",
+            "example.com:443",
+            "https://example.com",
+            "https://example.com/",
+            "https://example.com:443",
+            "https://.example.com",
+        ] {
+            assert!(told(server, "https", "example.com", 443), "{server}");
+        }
+        for server in [
+            "example.org",
+            "xexample.com",
+            "ample.com",
+            "www.example.com",
+            ".www.example.com",
+            "example.com:8443",
+            "example.com:",
+            "example.com:x",
+            "example.com:443x",
+            "http://example.com",
+            "http://example.com:443",
+            "ftp://example.com",
+            "example.com.",
+            "example.com/a",
+            "",
+            ".",
+            "*",
+            ":443",
+            "https://",
+        ] {
+            assert!(!told(server, "https", "example.com", 443), "{server}");
+        }
+        assert!(told(".example.com", "http", "a.b.example.com", 80));
+        assert!(!told(".example.com", "http", "badexample.com", 80));
+        assert!(!told("example.com", "http", "a.example.com", 80));
+        for server in ["::1", "[::1]", "[::1]:80", "http://[::1]", "http://[::1]:80/"] {
+            assert!(told(server, "http", "::1", 80), "{server}");
+        }
+        for server in ["[::1]:81", "::1:80", "https://[::1]", "::2"] {
+            assert!(!told(server, "http", "::1", 80), "{server}");
+        }
     }
 
     #[test]
     fn baggage_is_percent_encoded_once() {
         let mut headers = HeaderMap::new();
         let parent = Context::new().with_baggage([KeyValue::new("user", "Zoë, 100%")]);
-        inject(&mut headers, &SpanContext::NONE, &parent, None);
+        write(&mut headers, &SpanContext::NONE, &parent);
         assert_eq!(headers[BAGGAGE], "user=Zo%C3%AB%2C%20100%25");
         assert!(headers.get(TRACEPARENT).is_none());
     }

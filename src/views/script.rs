@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Method, Request, StatusCode, Version, request::Parts};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request::Parts};
 
 use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, LeafCertificate, Protocol, TlsInfo, TraceRef},
     error::Error,
     hooks::*,
+    redact::Rules,
     timeline::{Recorder, Report, Reporter, RequestInfo},
 };
 
@@ -42,10 +43,10 @@ impl Ask {
         parts
     }
 
-    fn info(&self, attempt: u32) -> Arc<RequestInfo> {
+    pub(super) fn info(&self, attempt: u32) -> Arc<RequestInfo> {
         Arc::new(RequestInfo {
             method: self.method.clone(),
-            url: "https://example.com/a".into(),
+            url: Rules::default().url(&Uri::from_static("https://example.com/a")),
             host: "example.com".into(),
             port: 443,
             scheme: "https",

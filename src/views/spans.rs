@@ -47,7 +47,7 @@ use self::{
     lane::{Lane, Question, Start},
     sdk::{Live, Open},
 };
-use super::{propagation::inject, semconv};
+use super::{propagation::Propagation, semconv};
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
@@ -82,14 +82,16 @@ trait Making: Send + Sync {
         detail: SpanDetail,
     ) -> Option<Arc<dyn Report>>;
 
-    fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making>;
+    fn propagation(&self) -> &Propagation;
+
+    fn with_propagation(&self, propagation: Propagation) -> Arc<dyn Making>;
 }
 
 struct Inner<T> {
     tracer: Arc<T>,
     /// The tracer was seen to make no spans of its own.
     noop: AtomicBool,
-    propagator: Option<Box<dyn TextMapPropagator + Send + Sync>>,
+    propagation: Propagation,
     /// The way past the SDK, if there is one; unknown before the first span.
     lane: OnceLock<Option<Arc<dyn Lane>>>,
 }
@@ -114,7 +116,22 @@ impl Spans {
     /// Lets a propagator write the header fields, instead of W3C Trace Context and Baggage.
     #[must_use]
     pub fn with_propagator(self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Self {
-        Self { making: self.making.with_propagator(propagator), ..self }
+        let mut propagation = self.making.propagation().clone();
+        propagation.by(propagator);
+        Self { making: self.making.with_propagation(propagation), ..self }
+    }
+
+    /// Tells only these servers of a trace, and of its baggage: a request to another one is sent without `traceparent`,
+    /// `tracestate`, `baggage` and what a propagator writes, also if the application had put them there. Its spans are made
+    /// all the same. May be called again, for more servers.
+    ///
+    /// A server is `example.com`, `example.com:8443`, `https://example.com`, or with a dot in front, `.example.com`, that
+    /// host and all below it. What is none of these permits nothing.
+    #[must_use]
+    pub fn propagate_to(self, servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut propagation = self.making.propagation().clone();
+        propagation.to(servers.into_iter().map(Into::into));
+        Self { making: self.making.with_propagation(propagation), ..self }
     }
 
     /// Shows more or less of an attempt. Default [`SpanDetail::Spans`].
@@ -125,7 +142,7 @@ impl Spans {
 
     fn of<T: Tracer<Span: Send + Sync> + Send + Sync + 'static>(tracer: T) -> Self {
         let (tracer, noop, lane) = (Arc::new(tracer), AtomicBool::new(false), OnceLock::new());
-        let making = Arc::new(Inner { tracer, noop, propagator: None, lane });
+        let making = Arc::new(Inner { tracer, noop, propagation: Propagation::default(), lane });
         Self { making, detail: SpanDetail::default() }
     }
 }
@@ -134,7 +151,9 @@ impl Reporter for Spans {
     fn is_listening(&self) -> bool {
         Context::map_current(|context| {
             let passes_on = || context.span().span_context().is_valid() || !context.baggage().is_empty();
-            !context.is_telemetry_suppressed() && (!self.making.is_noop() || passes_on())
+            // What may not be told has to be taken away, too.
+            let withholds = || self.making.propagation().is_limited();
+            !context.is_telemetry_suppressed() && (!self.making.is_noop() || passes_on() || withholds())
         })
     }
 
@@ -161,9 +180,13 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         self.noop.load(Ordering::Relaxed)
     }
 
-    fn with_propagator(&self, propagator: Box<dyn TextMapPropagator + Send + Sync>) -> Arc<dyn Making> {
+    fn propagation(&self) -> &Propagation {
+        &self.propagation
+    }
+
+    fn with_propagation(&self, propagation: Propagation) -> Arc<dyn Making> {
         let (tracer, noop, lane) = (Arc::clone(&self.tracer), AtomicBool::new(self.is_noop()), OnceLock::new());
-        Arc::new(Self { tracer, noop, propagator: Some(propagator), lane })
+        Arc::new(Self { tracer, noop, propagation, lane })
     }
 
     fn start(
@@ -175,9 +198,8 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         detail: SpanDetail,
     ) -> Option<Arc<dyn Report>> {
         let before = parent.span().span_context().clone();
-        let propagator = self.propagator.as_deref();
         if self.is_noop() {
-            inject(&mut request.headers, &before, parent, propagator);
+            self.propagation.inject(&mut request.headers, info, &before, parent);
             return None;
         }
         let question = match self.lane.get() {
@@ -203,10 +225,10 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         let root = span.span_context().clone();
         if !root.is_valid() || (before.is_valid() && root.span_id() == before.span_id()) {
             self.noop.store(true, Ordering::Relaxed);
-            inject(&mut request.headers, &before, parent, propagator);
+            self.propagation.inject(&mut request.headers, info, &before, parent);
             return None;
         }
-        inject(&mut request.headers, &root, parent, propagator);
+        self.propagation.inject(&mut request.headers, info, &root, parent);
         let live = span.is_recording().then(|| {
             let mut span = Open { span, anchor };
             if unsampled {
@@ -244,12 +266,11 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Inner<T> {
     ) -> Option<Arc<dyn Report>> {
         let start = Start { spans: Arc::clone(&self) as _, lane, info, anchor, parent, detail };
         let attempt = start.attempt();
-        let propagator = self.propagator.as_deref();
         match &attempt {
-            Some(attempt) => inject(&mut request.headers, &attempt.root, parent, propagator),
+            Some(attempt) => self.propagation.inject(&mut request.headers, info, &attempt.root, parent),
             None => {
                 self.noop.store(true, Ordering::Relaxed);
-                inject(&mut request.headers, parent.span().span_context(), parent, propagator);
+                self.propagation.inject(&mut request.headers, info, parent.span().span_context(), parent);
             }
         }
         attempt.map(|attempt| Arc::new(attempt) as Arc<dyn Report>)

@@ -23,7 +23,12 @@ fn a_certificate_is_trusted_only_when_it_is_told_so() {
         assert_eq!((&line["tls"]["version"], &line["tls"]["server_name"]), (&"1.3".into(), &"localhost".into()));
         assert!(line["tls"]["cipher"].as_str().unwrap().starts_with("TLS_"));
         assert_eq!(names(&line["phases"])[..4], ["get-connection", "dns", "connect", "tls"]);
+        // Who trusts anybody is told so.
+        let warned = ran.stderr.starts_with("httptrace: warning: -k: any certificate is accepted, ");
+        assert_eq!((warned, ran.stderr.lines().count()), (trust == ["-k"], trust.len() % 2), "{}", ran.stderr);
     }
+    let ran = httptrace(&["-ks", &url]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
 }
 
 /// An https origin that answers every request and closes properly; its port and its certificate.

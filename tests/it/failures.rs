@@ -29,7 +29,7 @@ async fn over(traced: &Traced) -> Timeline {
 
 /// What the error answers: where, what, and exactly which of its questions with yes (sorted).
 #[track_caller]
-fn assert_says(error: &Error, phase: &str, error_type: &str, yes: &[&str]) {
+pub(crate) fn assert_says(error: &Error, phase: &str, error_type: &str, yes: &[&str]) {
     let answers = [
         ("body", error.is_body()),
         ("canceled", error.is_canceled()),

@@ -18,7 +18,7 @@ use crate::{
 ///
 /// Sends requests as curl does and shows each attempt's phases: lookup, connect, TLS handshake, write, wait, read, and
 /// whether its connection was new or reused. The response's body goes to -o, or nowhere.
-#[derive(Debug, Parser)]
+#[derive(Parser)]
 #[command(
     name = "httptrace",
     version,
@@ -73,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = REQUEST)]
     pub(crate) expect100_timeout: Option<Seconds>,
 
-    /// Accept any certificate
+    /// Accept any certificate; a warning says so
     #[arg(short = 'k', long, help_heading = TLS)]
     pub(crate) insecure: bool,
 
@@ -229,7 +229,7 @@ pub(crate) enum Format {
 }
 
 /// A part of the request's body.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Data {
     pub(crate) value: String,
     /// A file's line ends stay.
@@ -241,7 +241,6 @@ pub(crate) struct Data {
 pub(crate) struct Seconds(pub(crate) Option<Duration>);
 
 /// What the command line asks for.
-#[derive(Debug)]
 pub(crate) enum Parsed {
     Run(Box<Args>),
     Show(String),
@@ -411,7 +410,7 @@ mod tests {
             (&["http://a/", "--http2", "--http2-prior-knowledge"], "contradict"),
             (&["http://a/", "--http1.1", "--http2-prior-knowledge"], "contradict"),
         ] {
-            let failure = given(args).expect_err("a mistake");
+            let failure = given(args).err().expect("a mistake");
             assert_eq!(failure.code, USAGE);
             assert!(
                 failure.message.contains(named) && !failure.message.contains('\n'),

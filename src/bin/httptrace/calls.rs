@@ -11,10 +11,10 @@ use std::{
 
 use httptrace::{ClientTrace, Error, Timeline, hooks::*};
 
-use crate::{exit::one_line, mark::Mark, redact};
+use crate::{exit::one_line, mark::Mark, redact::Rules};
 
 /// What was called in one attempt, in order.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Calls {
     /// Which attempt of its request, from 1.
     pub(crate) attempt: u32,
@@ -212,7 +212,8 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
 
     fn got_1xx_response(&self, info: &Got1xxResponseInfo<'_>) {
         let headers = info.headers.iter();
-        let headers = headers.map(|(name, value)| format!("{name}:{}", redact::field(name.as_str(), value.as_bytes())));
+        let headers =
+            headers.map(|(name, value)| format!("{name}:{}", Rules::default().field(name.as_str(), value.as_bytes())));
         let fields = Fields::new().with("status", info.status.as_u16()).with("headers", list(headers));
         self.call(info.at, fields.of("Got1xxResponse"), |_| {});
     }
@@ -259,7 +260,7 @@ impl<F: Fn(Calls) + Send + Sync> ClientTrace for Journal<F> {
     }
 
     fn wrote_header_field(&self, info: &WroteHeaderFieldInfo<'_>) {
-        let value = redact::field(info.name, info.value);
+        let value = Rules::default().field(info.name, *info.value);
         let line = Fields::new().with("name", info.name).with("value", &value).of("WroteHeaderField");
         self.call(info.at, line, |calls| calls.sent.push((info.name.to_owned(), value)));
     }

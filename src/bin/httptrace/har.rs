@@ -12,7 +12,7 @@ use http::{HeaderMap, Version};
 use httptrace::{Phase, Timeline, connection::Protocol, hooks::ConnOutcome};
 use serde_json::{Value, json};
 
-use crate::{calls::Calls, date::date_time, redact};
+use crate::{calls::Calls, date::date_time, redact::Rules};
 
 /// The document.
 pub(crate) struct Archive(Value);
@@ -113,7 +113,7 @@ fn request(timeline: &Timeline, calls: &Calls) -> Value {
 /// Without a head, it is what browsers write for a request that failed: status 0.
 fn response(timeline: &Timeline, received: Option<&HeaderMap>) -> Value {
     let status = timeline.status;
-    let shown = |name: &str, value: &http::HeaderValue| redact::field(name, value.as_bytes());
+    let shown = |name: &str, value: &http::HeaderValue| Rules::default().field(name, value.as_bytes());
     let field = |name: &str| received.and_then(|header| header.get(name)).map(|value| shown(name, value));
     let fields: Vec<Value> =
         received.into_iter().flatten().map(|(name, value)| pair(name.as_str(), &shown(name.as_str(), value))).collect();

@@ -26,7 +26,6 @@ use crate::{
 };
 
 /// All that a run needs to know.
-#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) targets: Vec<Target>,
     pub(crate) repeat: u32,
@@ -56,7 +55,6 @@ pub(crate) struct Plan {
 }
 
 /// One URL of the list.
-#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) uri: Uri,
     /// Where the body goes; nowhere if absent.

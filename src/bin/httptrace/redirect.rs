@@ -17,7 +17,7 @@ use httptrace::Error;
 use crate::{exit::Failure, url};
 
 /// A request as it is sent in one hop.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Hop {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
@@ -163,11 +163,11 @@ mod tests {
         for (location, code) in
             [("ftp://b/", 1), ("file:///etc/passwd", 1), ("http://", 3), ("http://b:x/", 3), ("//", 3)]
         {
-            let refused = next(&hop(Method::GET), 302, location).expect_err(location);
+            let refused = next(&hop(Method::GET), 302, location).err().expect(location);
             assert_eq!((refused.failure.code, refused.error.error_type()), (code, "redirect_refused"), "{location}");
         }
         let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/"))]);
-        let refused = hop(Method::GET).next(StatusCode::FOUND, &headers, false).expect_err("the limit");
+        let refused = hop(Method::GET).next(StatusCode::FOUND, &headers, false).err().expect("the limit");
         assert_eq!((refused.failure.code, refused.error.error_type()), (47, "too_many_redirects"));
     }
 }

@@ -46,6 +46,9 @@ use crate::{
 /// Sends everything and reports it. Returns the exit code.
 pub(crate) async fn run(plan: Plan) -> u8 {
     let silent = plan.silent;
+    if matches!(plan.trust, Trust::Anything) && !silent {
+        warn("warning: -k: any certificate is accepted, so who is on the way can read and change what is sent");
+    }
     let (telemetry, warnings) = Telemetry::start(&plan);
     let output = Output::start(&plan);
     let attempts = Arc::new(Attempts::default());

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use http::{HeaderMap, Method, StatusCode, Version};
 use httptrace::{ClientTrace, connection::Protocol, hooks::*};
 
-use crate::{exit::print, mark::Mark, redact};
+use crate::{exit::print, mark::Mark, redact::Rules};
 
 /// The trace of one hop.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Verbose {
     pub(crate) fn new(mark: Mark, several: bool, method: Method, uri: &http::Uri) -> Self {
         let prefix = if several { format!("[{}] ", mark.request) } else { String::new() };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let target = redact::field(":path", path.as_bytes());
+        let target = Rules::default().field(":path", path.as_bytes());
         Self { prefix, method, target, host: uri.host().unwrap_or_default().to_owned(), sent: Mutex::default() }
     }
 
@@ -54,7 +54,7 @@ impl Verbose {
 
     fn fields(&self, headers: &HeaderMap) {
         for (name, value) in headers {
-            print(&format!("{}< {name}: {}", self.prefix, redact::field(name.as_str(), value.as_bytes())));
+            print(&format!("{}< {name}: {}", self.prefix, Rules::default().field(name.as_str(), value.as_bytes())));
         }
         print(&format!("{}<", self.prefix));
     }
@@ -135,7 +135,7 @@ impl ClientTrace for Verbose {
 
     fn wrote_header_field(&self, info: &WroteHeaderFieldInfo<'_>) {
         if !info.name.starts_with(':') {
-            self.sent().fields.push((info.name.to_owned(), redact::field(info.name, info.value)));
+            self.sent().fields.push((info.name.to_owned(), Rules::default().field(info.name, *info.value)));
         }
     }
 
@@ -153,7 +153,7 @@ impl ClientTrace for Verbose {
 
     fn got_1xx_response(&self, info: &Got1xxResponseInfo<'_>) {
         print(&format!("{}< {}", self.prefix, info.status));
-        self.fields(info.headers);
+        self.fields(*info.headers);
     }
 
     fn wait_100_continue(&self, _: &Wait100ContinueInfo) {

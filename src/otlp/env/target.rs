@@ -10,6 +10,7 @@ use super::{
     super::{Builder, Compression, InitError, Protocol, builder, identity::Identity},
     values::Env,
 };
+use crate::redact::Hidden;
 
 pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of one batch and of one round of metrics; the exporter's own limit is usually shorter.
@@ -25,11 +26,11 @@ pub(crate) struct Collector {
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
     /// As it is told. Over HTTP it is requested as it is.
-    pub(crate) endpoint: Uri,
+    pub(crate) endpoint: Hidden<Uri>,
     /// The path of a gRPC request.
     pub(crate) service: &'static str,
     pub(crate) protocol: Protocol,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Hidden<HeaderMap>,
     /// The most that one export may take.
     pub(crate) timeout: Duration,
     /// The most that the end may take.
@@ -124,10 +125,10 @@ impl Env<'_> {
             }
         }
         Ok(Target {
-            endpoint: self.endpoint(code.endpoint.as_deref(), signal, protocol),
+            endpoint: Hidden::new(self.endpoint(code.endpoint.as_deref(), signal, protocol)),
             service: signal.service,
             protocol,
-            headers,
+            headers: Hidden::new(headers),
             timeout: patience.min(limit),
             patience,
             gzip: compression == Compression::Gzip,

@@ -34,7 +34,7 @@ pub(super) fn request(info: &RequestInfo, all: &mut impl Attributes) {
     }
     all.set(SERVER_ADDRESS, Fact::Shared(&info.host));
     all.set(SERVER_PORT, Fact::Int(info.port.into()));
-    all.set(URL_FULL, Fact::Shared(&info.url));
+    all.set(URL_FULL, Fact::Shared(info.url.as_shared()));
     if info.resend_count > 0 {
         all.set(HTTP_REQUEST_RESEND_COUNT, Fact::Int(info.resend_count.into()));
     }

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Kind},
     hooks::*,
     phase::Phase,
+    redact::Hidden,
     timeline::{DialOutcome, DialRecorder},
     views::script::{self, Attempt},
 };
@@ -467,7 +468,7 @@ fn an_end_without_a_start_makes_no_span_and_harms_nothing() {
     hooks.wait_100_continue(&Wait100ContinueInfo { at });
     let headers = http::HeaderMap::new();
     let status = http::StatusCode::EARLY_HINTS;
-    hooks.got_1xx_response(&Got1xxResponseInfo { at, status, headers: &headers });
+    hooks.got_1xx_response(&Got1xxResponseInfo { at, status, headers: Hidden::new(&headers) });
     attempt.completes(200);
     assert_eq!(exported.all().len(), 8, "{:?}", exported.names());
 }

@@ -23,11 +23,12 @@ pub(super) fn hints(timeline: &Timeline) -> Vec<String> {
     hints
 }
 
-/// The first cause, unless it is a name or a number of the system's for what the error says anyway.
+/// The first cause, unless it may quote what is secret, or is a name or a number of the system's for what the error says
+/// anyway.
 fn cause(error: &Error) -> Option<String> {
     let source = error.source()?;
     let known = source.downcast_ref::<io::Error>().is_some_and(|error| error.raw_os_error().is_some());
-    let said = source.to_string();
+    let said = error.shown_cause()?;
     (!known && said != error.error_type()).then(|| format!("cause: {said}"))
 }
 

@@ -16,6 +16,7 @@ use crate::{
     error::{Error, Kind},
     hooks::*,
     phase::Phase,
+    redact::{Hidden, Rules},
     timeline::{Recorder, RequestInfo, TimelineHandle},
 };
 
@@ -32,7 +33,7 @@ impl Script {
         let anchor = *ANCHOR.get_or_init(TimeAnchor::new);
         let request = Arc::new(RequestInfo {
             method: Method::GET,
-            url: url.into(),
+            url: Rules::default().url(&url.parse().expect("a URI")),
             host: Arc::from("localhost"),
             port: 8443,
             scheme: "https",
@@ -276,10 +277,30 @@ GET https://localhost:8443/a                                              400 µ
 }
 
 #[test]
+fn a_record_is_bounded_and_counts_what_it_does_not_keep() {
+    let script = Script::new("https://localhost:8443/a");
+    let at = script.at(3);
+    script.recorder.get_conn(&GetConnInfo { at, host: "localhost", port: 8443 });
+    for attempt in 1..=70 {
+        script.recorder.connect_start(&ConnectStartInfo { at, addr: None, attempt });
+        script.recorder.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
+    }
+    let (headers, status) = (http::HeaderMap::new(), StatusCode::EARLY_HINTS);
+    for _ in 0..200 {
+        script.recorder.got_1xx_response(&Got1xxResponseInfo { at, status, headers: Hidden::new(&headers) });
+    }
+    let failed = GetConnFailedInfo { at, error: &Error::canceled(Phase::Connect), wait: Some(WaitCause::Dial) };
+    script.recorder.get_conn_failed(&failed);
+    let timeline = script.timeline();
+    let kept = (timeline.setup.len(), timeline.events.len(), timeline.dropped_events);
+    assert_eq!(kept, (64, 128, 6 + 72));
+}
+
+#[test]
 fn all_addresses_that_were_tried_are_told_and_the_cause_where_it_says_more() {
     let script = Script::new("https://localhost:8443/a");
     script.recorder.get_conn(&GetConnInfo { at: script.at(3), host: "localhost", port: 8443 });
-    let cause = std::io::Error::other("a cause with \x1b[2J in it");
+    let cause = rustls::Error::General("a cause with \x1b[2J in it".to_owned());
     let error = Error::with(Kind::Timeout, Phase::Connect, cause);
     let unreachable = Error::new(Kind::NetworkUnreachable, Phase::Connect);
     for (attempt, addr, done, error) in [(1, "[::1]:8443", 20, &unreachable), (2, "127.0.0.1:8443", 5_000, &error)] {
@@ -296,7 +317,7 @@ fn all_addresses_that_were_tried_are_told_and_the_cause_where_it_says_more() {
 GET https://localhost:8443/a                                                                 5.00 ms
 ✗ connect: timed out
   No answer at all. The host may be down, or a firewall drops what is sent to it.
-  cause: a cause with \\x1b[2J in it
+  cause: unexpected error: a cause with \\x1b[2J in it
   tried: [::1]:8443 (network_unreachable after 10.0 µs), 127.0.0.1:8443 (timeout after 4.99 ms)
   it ended after 5.00 ms, the last 4.99 ms of them in connect
 

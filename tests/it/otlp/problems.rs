@@ -1,11 +1,20 @@
 //! What is said when exports fail: one line per kind, with the endpoint and the likely fix, and the count of what was lost.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use httptrace::otlp::{Builder, Protocol, Shutdown};
+use opentelemetry::trace::{Span, Tracer, TracerProvider};
+use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess, ExportTraceServiceResponse};
+use prost::Message;
 
 use super::{builder, emit, end};
 use crate::support::{
@@ -164,5 +173,32 @@ async fn spans_that_a_collector_refuses_out_of_a_batch_are_counted() {
         let ended = told(&collector.endpoint(), protocol).await;
         assert_eq!((ended.exported_spans, ended.dropped_spans, ended.problems.len()), (1, 2, 1), "{ended}");
         assert!(ended.problems[0].contains("2 items refused (too old)"), "{ended}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_never_stops_complaining_is_quoted_in_short() {
+    let exports = AtomicUsize::new(0);
+    let collector = Origin::plain().serve(move |_: Request<hyper::body::Incoming>| {
+        // Every other export is taken, so that the next complaint is a new one.
+        let number = exports.fetch_add(1, Ordering::Relaxed);
+        let error_message = format!("{number}\n{}", "long ".repeat(10_000));
+        let partial = ExportTracePartialSuccess { rejected_spans: 1, error_message };
+        let answer = ExportTraceServiceResponse { partial_success: Some(partial).filter(|_| number.is_multiple_of(2)) };
+        let response = Response::builder().header("content-type", "application/x-protobuf");
+        std::future::ready(response.body(Full::new(Bytes::from(answer.encode_to_vec()))).expect("an answer"))
+    });
+    let guard = builder(format!("http://{}", collector.addr()), HTTP).metrics(false).init().expect("telemetry");
+    let ended = tokio::task::spawn_blocking(move || {
+        for _ in 0..150 {
+            guard.tracer_provider().tracer("tests").start("work").end();
+            guard.tracer_provider().force_flush().expect("a flush");
+        }
+        end(guard).0
+    });
+    let ended = ended.await.expect("an end");
+    assert_eq!((ended.exported_spans, ended.dropped_spans, ended.problems.len()), (75, 75, 64));
+    for line in &ended.problems {
+        assert!(line.len() < 500 && line.contains('…') && !line.contains('\n'), "{line}");
     }
 }

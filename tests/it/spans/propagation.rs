@@ -1,12 +1,18 @@
 //! Whose child a request's span is, and what the origin hears of it.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
 use http::{HeaderValue, Request};
 use http_body_util::Empty;
+use httptrace::views::spans::Spans;
 use opentelemetry::{
-    KeyValue,
+    Context, KeyValue,
     baggage::BaggageExt,
+    propagation::{Extractor, Injector, TextMapPropagator, text_map_propagator::FieldIter},
     trace::{SpanId, TraceContextExt, TraceId, TracerProvider},
 };
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::{Instrument, instrument::WithSubscriber};
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt};
 
@@ -90,6 +96,79 @@ async fn without_a_provider_a_parent_is_passed_on_and_nothing_else_is_sent() {
         }
     }
     assert_eq!(sent[2].traceparent(), Some(&*traceparent(parent.span().span_context())));
+}
+
+#[tokio::test]
+async fn only_the_servers_that_were_named_are_told_of_the_trace() {
+    let (told, other) = (Origin::plain().serve(hello), Origin::plain().serve(hello));
+    let named = || told.client_builder().propagate_to([told.addr().to_string()]);
+    let context = remote(true).with_baggage([KeyValue::new("user", "planted")]);
+    let own: Box<dyn TextMapPropagator + Send + Sync> = Box::new(Own);
+    let provider = SdkTracerProvider::builder().build();
+    let clients = [
+        (Scene::new(named()).traced, "traceparent"),
+        // Without a provider what the caller has is passed on, or not.
+        (Traced::new(named()), "traceparent"),
+        (Traced::new(named().spans(Spans::new(&provider).with_propagator(own))), "x-own"),
+    ];
+    for (traced, field) in &clients {
+        for origin in [&told, &other] {
+            // Once in a trace, and once out of it: what the application puts there itself is held to the same.
+            for context in [context.clone(), Context::new()] {
+                let mut request = Request::new(Empty::new());
+                *request.uri_mut() = origin.url("/");
+                for name in ["traceparent", "tracestate", "baggage", "x-own"] {
+                    request.headers_mut().insert(name, HeaderValue::from_static("planted=1"));
+                }
+                let response = {
+                    let _current = context.attach();
+                    traced.client.request(request)
+                };
+                read(response.await.expect("a response")).await.expect("a body");
+            }
+        }
+        let sent = told.record().requests;
+        assert!(sent[sent.len() - 2].headers[*field] != "planted=1", "{:?}", sent.last());
+    }
+    assert_eq!(told.record().requests.len(), 6);
+    for (i, request) in other.record().requests.iter().enumerate() {
+        for name in ["traceparent", "tracestate", "baggage"] {
+            assert!(request.headers.get(name).is_none(), "{i}: {name}: {:?}", request.headers);
+        }
+        // Only the propagator's owner knows it for trace context.
+        assert_eq!(request.headers.contains_key("x-own"), i < 4, "{i}");
+    }
+    // Nor where nobody listens to the request.
+    let silent = named().build().expect("settings that fit");
+    for _ in 0..2 {
+        let request = Request::get(other.url("/")).header("traceparent", "planted").body(Empty::<Bytes>::new());
+        read(silent.request(request.expect("a request")).await.expect("a response")).await.expect("a body");
+    }
+    assert!(other.record().requests[6..].iter().all(|request| request.traceparent().is_none()));
+    // Nobody is told, and the spans are made all the same.
+    let scene = Scene::new(other.client_builder().propagate_to([""; 0]));
+    scene.traced.read(other.url("/")).await.expect("a response");
+    assert!(other.record().requests[8].traceparent().is_none());
+    assert_eq!(scene.spans(1, 6).await.named("GET").len(), 1);
+}
+
+/// A propagator with a field of its own.
+#[derive(Debug)]
+struct Own;
+
+impl TextMapPropagator for Own {
+    fn inject_context(&self, context: &Context, injector: &mut dyn Injector) {
+        injector.set("x-own", context.span().span_context().span_id().to_string());
+    }
+
+    fn extract_with_context(&self, context: &Context, _: &dyn Extractor) -> Context {
+        context.clone()
+    }
+
+    fn fields(&self) -> FieldIter<'_> {
+        static FIELDS: LazyLock<[String; 1]> = LazyLock::new(|| ["x-own".to_owned()]);
+        FieldIter::new(&*FIELDS)
+    }
 }
 
 #[tokio::test]

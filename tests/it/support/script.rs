@@ -3,7 +3,7 @@
 //! In comes an accepted connection and the steps to play; what it reads goes to the record. A script that has ended
 //! closes its connection, politely; so does one whose client has gone.
 
-use std::{collections::HashMap, io, sync::Mutex, time::Duration};
+use std::{collections::HashMap, io, net::Shutdown, sync::Mutex, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
@@ -38,6 +38,8 @@ pub(crate) enum Step {
     Gate(&'static str),
     /// Ends its side and waits for the client's end.
     Close,
+    /// Ends its side beneath TLS, without TLS's own word for it, and waits for the client's end.
+    CloseBeneath,
     /// Breaks the connection off: the client gets a RST.
     Reset,
     /// Waits until the client has closed its side.
@@ -89,6 +91,10 @@ pub(crate) async fn play(
             Step::WriteBeneath(bytes) => drop(wire.tcp().try_write(bytes)?),
             Step::Gate(name) => gates.get(name).wait().await,
             Step::Close => break,
+            Step::CloseBeneath => {
+                SockRef::from(wire.tcp()).shutdown(Shutdown::Write)?;
+                return input.until_end(&mut wire).await;
+            }
             Step::AwaitClose => input.until_end(&mut wire).await?,
             Step::Stall => std::future::pending().await,
             Step::Reset => {
