@@ -99,6 +99,15 @@ async fn nothing_that_an_application_says_is_secret() {
     }
 }
 
+/// As `println!`, which formats under the lock of stdout: a `Debug` that takes a lock would wait there for somebody who logs
+/// under it.
+macro_rules! say {
+    ($($text:tt)+) => {{
+        let text = format!($($text)+);
+        println!("{text}");
+    }};
+}
+
 /// Says all that happens to a client.
 struct Talker;
 
@@ -106,7 +115,7 @@ macro_rules! talks {
     ($($hook:ident($info:ty))+) => {
         impl ClientTrace for Talker {
             $(fn $hook(&self, info: &$info) {
-                println!("hook {}: {info:?} {info:#?}", stringify!($hook));
+                say!("hook {}: {info:?} {info:#?}", stringify!($hook));
             })+
         }
     };
@@ -165,11 +174,11 @@ fn client(builder: ClientBuilder) -> Client {
         .propagate_to(["127.0.0.1", "origin.test"])
         .on_timeline(|timeline| {
             let chart = Waterfall::from_timeline(timeline);
-            println!("{timeline:?} {timeline:#?} {chart:?} {}", chart.render(&Style::plain(200)));
+            say!("{timeline:?} {timeline:#?} {chart:?} {}", chart.render(&Style::plain(200)));
         });
-    println!("{builder:?} {builder:#?}");
+    say!("{builder:?} {builder:#?}");
     let client = builder.build().expect("settings that fit");
-    println!("{client:?} {client:#?}");
+    say!("{client:?} {client:#?}");
     client
 }
 
@@ -196,29 +205,29 @@ where
     B::Error: Into<BoxError>,
 {
     let future = client.request(request);
-    println!("{future:?} {future:#?}");
+    say!("{future:?} {future:#?}");
     let result = async {
         let response = future.await?;
         if let Some(record) = response.extensions().get::<TimelineHandle>() {
-            println!("{record:?}");
+            say!("{record:?}");
         }
-        println!("{:?} {:#?}", response.body(), response.body());
+        say!("{:?} {:#?}", response.body(), response.body());
         response.into_body().collect().await
     };
     match within("an end", result).await {
-        Ok(_) => println!("an answer"),
+        Ok(_) => say!("an answer"),
         Err(error) => failed(&error, chain),
     }
 }
 
 fn failed(error: &Error, chain: bool) {
-    println!("{error} {error:?} {error:#?}");
+    say!("{error} {error:?} {error:#?}");
     let mut next = std::error::Error::source(error).filter(|_| chain);
     while let Some(cause) = next {
-        println!("because {cause} {cause:?}");
+        say!("because {cause} {cause:?}");
         next = cause.source();
     }
-    println!("failed as {}", error.error_type());
+    say!("failed as {}", error.error_type());
 }
 
 /// One request to a server with this script.
@@ -237,24 +246,26 @@ async fn talk() {
         builder.header("authorization", format!("Bearer {WORD}")).header("bad name", WORD)
     };
     let told = builder().endpoint(&endpoint);
-    println!("{told:?} {told:#?}");
+    say!("{told:?} {told:#?}");
     let guard = told.init().expect("telemetry");
-    println!("{guard:?} {guard:#?} {:?}", guard.warnings());
-    println!("{:?} {:?}", guard.tracer_provider(), guard.meter_provider());
-    a_peers_words().await;
+    say!("{guard:?} {guard:#?} {:?}", guard.warnings());
+    say!("{:?} {:?}", guard.tracer_provider(), guard.meter_provider());
+    // With the runtime every task of it is over, before there is a log.
+    let words = || tokio::runtime::Runtime::new().expect("a runtime").block_on(a_peers_words());
+    tokio::task::spawn_blocking(words).await.expect("no panic");
     let log = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(std::io::stdout);
     let log = log.with_filter(LevelFilter::TRACE);
     tracing_subscriber::registry().with(log).init();
     let identity = builder().client_identity(key.clone(), key);
-    println!("{identity:?} {identity:#?}");
+    say!("{identity:?} {identity:#?}");
     let refused = identity.init().expect_err("no key");
-    println!("{refused} {refused:?} {:?}", std::error::Error::source(&refused));
+    say!("{refused} {refused:?} {:?}", std::error::Error::source(&refused));
 
     answers().await;
     failures().await;
     failures_of_its_own().await;
     let ended = tokio::task::spawn_blocking(move || guard.shutdown()).await.expect("an end");
-    println!("{ended} {ended:?}");
+    say!("{ended} {ended:?}");
     assert!(ended.is_complete(), "{ended}");
     received(&collector);
     echoing(builder).await;
@@ -335,7 +346,7 @@ async fn failures() {
     let client = client(Client::builder());
     let given_up = client.request(full(&silent.url("/")));
     assert!(tokio::time::timeout(Duration::from_millis(50), given_up).await.is_err(), "no answer");
-    println!("failed as canceled");
+    say!("failed as canceled");
 }
 
 /// Whose cause is the application's own error, which says what it likes to who asks for it.
@@ -369,14 +380,14 @@ async fn a_peers_words() {
 fn received(collector: &Collector) {
     let received = collector.received();
     for span in received.spans.iter().flat_map(|spans| &spans.scope_spans).flat_map(|spans| &spans.spans) {
-        println!("collected span {} {span:?}", span.name);
+        say!("collected span {} {span:?}", span.name);
     }
     for metric in
         received.metrics.iter().flat_map(|metrics| &metrics.scope_metrics).flat_map(|metrics| &metrics.metrics)
     {
-        println!("collected metric {} {metric:?}", metric.name);
+        say!("collected metric {} {metric:?}", metric.name);
     }
-    println!("{received:?}");
+    say!("{received:?}");
     let sent = format!("{:?}", collector.requests());
     assert!(sent.contains(&format!("Bearer {WORD}")), "the credentials are sent: {sent}");
 }
@@ -398,7 +409,7 @@ async fn echoing(builder: impl Fn() -> otlp::Builder) {
         let guard = builder().endpoint(endpoint).set_globals(false).metrics(false).init().expect("telemetry");
         guard.tracer_provider().tracer("application").start("work").end();
         let ended = tokio::task::spawn_blocking(move || guard.shutdown()).await.expect("an end");
-        println!("{ended} {ended:?}");
+        say!("{ended} {ended:?}");
         assert_eq!(ended.problems.len(), 1, "{ended}");
     }
 }
