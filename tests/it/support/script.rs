@@ -32,12 +32,16 @@ pub(crate) enum Step {
     Write(Bytes),
     /// Writes these bytes again and again, one each time that so much time has passed, until the client has gone.
     Drip(&'static [u8], Duration),
+    /// Writes these bytes again and again, as fast as they are taken, until the client has gone.
+    Flood(Bytes),
     /// Writes beneath TLS, as nobody who has the keys would.
     WriteBeneath(Bytes),
     /// Waits until the test opens `origin.gate(name)`.
     Gate(&'static str),
     /// Ends its side and waits for the client's end.
     Close,
+    /// The same beneath TLS: the client gets no close_notify.
+    CloseBeneath,
     /// Breaks the connection off: the client gets a RST.
     Reset,
     /// Waits until the client has closed its side.
@@ -86,9 +90,17 @@ pub(crate) async fn play(
                     tokio::time::sleep(*pause).await;
                 }
             }
+            Step::Flood(bytes) => loop {
+                wire.io().write_all(bytes).await?;
+                record.send_modify(|record| record.connection(number).flooded += bytes.len());
+            },
             Step::WriteBeneath(bytes) => drop(wire.tcp().try_write(bytes)?),
             Step::Gate(name) => gates.get(name).wait().await,
             Step::Close => break,
+            Step::CloseBeneath => {
+                SockRef::from(wire.tcp()).shutdown(std::net::Shutdown::Write)?;
+                return input.until_end(&mut wire).await;
+            }
             Step::AwaitClose => input.until_end(&mut wire).await?,
             Step::Stall => std::future::pending().await,
             Step::Reset => {
