@@ -60,6 +60,8 @@ pub(crate) struct Terms {
     pub(crate) max_informational: u16,
     /// Bytes of a head or of trailers that are taken.
     pub(crate) max_head_bytes: usize,
+    /// Fields of a head or of trailers that are taken.
+    pub(crate) max_headers: usize,
     /// CONNECT: the stream stays open behind a head without a body.
     pub(crate) is_connect: bool,
     /// From the request's last byte to the head of its response.
@@ -113,6 +115,8 @@ pub(crate) struct Marks {
     pub(crate) stream_id: Option<u32>,
     /// HTTP/2: nothing more comes for this stream.
     response_over: bool,
+    /// HTTP/2: the peer reset the stream before it had ended its side.
+    pub(super) cut: bool,
     /// The application is done with the response.
     consumed: bool,
     /// How long the body was blocked by flow control.
@@ -472,6 +476,12 @@ impl Exchange {
 
     pub(crate) fn is_response_over(&self) -> bool {
         self.lock().response_over
+    }
+
+    /// HTTP/2: the peer resets the stream.
+    pub(crate) fn cut(&self) {
+        let mut marks = self.lock();
+        marks.cut = !marks.response_over;
     }
 
     /// HTTP/2: the stream was reset by either side.

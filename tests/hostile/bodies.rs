@@ -2,6 +2,7 @@
 
 use crate::{
     case::{Ask, Case, GOOD, http1},
+    judge::SOON,
     support::script::{
         Step::{AwaitClose, Close, Flood, ReadHead},
         write,
@@ -30,7 +31,8 @@ pub(crate) fn cases() -> Vec<Case> {
 fn lengths() -> Vec<Case> {
     let of = |length: u32| format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\nbody");
     vec![
-        http1("has a length that is too long", [ReadHead, write(of(5)), Close]).dies("response-read", "body_incomplete"),
+        http1("has a length that is too long", [ReadHead, write(of(5)), Close])
+            .dies("response-read", "body_incomplete"),
         http1("has a length and no body", [ReadHead, write("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"), Close])
             .dies("response-read", "body_incomplete"),
         says("has a length that is too short", of(3)).answers(200, "bod"),
@@ -38,21 +40,18 @@ fn lengths() -> Vec<Case> {
         says("smuggles a second response", GOOD.repeat(2)),
         says("smuggles a second response behind chunks", format!("{CHUNKED}4\r\ngood\r\n0\r\n\r\n{GOOD}")),
         http1("has no length, and ends", [ReadHead, write("HTTP/1.1 200 OK\r\n\r\nbody"), Close]).answers(200, "body"),
-        http1("speaks HTTP/1.0 and keeps the connection", [
-            ReadHead,
-            write("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 4\r\n\r\ngood"),
-            AwaitClose,
-        ]),
-        http1("asks for the connection's end and keeps it", [
-            ReadHead,
-            write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\ngood"),
-            AwaitClose,
-        ]),
-        http1("asks for the connection's end among other words", [
-            ReadHead,
-            write("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 4\r\n\r\ngood"),
-            AwaitClose,
-        ]),
+        http1(
+            "speaks HTTP/1.0 and keeps the connection",
+            [ReadHead, write("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 4\r\n\r\ngood"), AwaitClose],
+        ),
+        http1(
+            "asks for the connection's end and keeps it",
+            [ReadHead, write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\ngood"), AwaitClose],
+        ),
+        http1(
+            "asks for the connection's end among other words",
+            [ReadHead, write("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 4\r\n\r\ngood"), AwaitClose],
+        ),
     ]
 }
 
@@ -82,19 +81,28 @@ fn chunked() -> Vec<Case> {
             .dies("response-read", "body_incomplete"),
         malformed(chunks("has trailers that are none", "4\r\nbody\r\n0\r\nwhat is this\r\n\r\n")),
         malformed(endless("has a chunk extension without end", "4;", "x")),
-        malformed(endless("has chunk extensions without end", "", "1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n")),
-        malformed(endless("has a chunk size without end", "", "0")),
+        malformed(endless(
+            "has chunk extensions without end",
+            "",
+            "1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n",
+        )),
+        endless("has a chunk size without end", "", "0")
+            .dies("response-read", "timeout")
+            .until("timeout", |builder| builder.timeout(SOON)),
         endless("has trailers without end", "0\r\n", "x-a: b\r\n").dies("response-read", "head_too_large"),
         endless("has a trailer without end", "0\r\nx-a: ", "x").dies("response-read", "head_too_large"),
         chunks("has 101 trailers", &format!("0\r\n{}\r\n", "x-a: b\r\n".repeat(101)))
             .dies("response-read", "head_too_large"),
-        http1("has a length among its trailers", [
-            ReadHead,
-            write(format!("{CHUNKED}4\r\ngood\r\n0\r\ncontent-length: 9\r\n\r\n")),
-            ReadHead,
-            write(GOOD),
-            AwaitClose,
-        ])
+        http1(
+            "has a length among its trailers",
+            [
+                ReadHead,
+                write(format!("{CHUNKED}4\r\ngood\r\n0\r\ncontent-length: 9\r\n\r\n")),
+                ReadHead,
+                write(GOOD),
+                AwaitClose,
+            ],
+        )
         .reuses(),
     ]
 }

@@ -50,6 +50,8 @@ pub(crate) enum Next {
     Reuses,
     /// The next request needs another connection.
     Dials,
+    /// The next request waits for it until its own timeout: nothing tells the connection from a slow one.
+    Waits,
 }
 
 /// What ends the wait.
@@ -75,7 +77,7 @@ pub(crate) struct Case {
     pub(crate) time: Time,
     /// Requests that the connection answers before it turns hostile.
     pub(crate) before: usize,
-    /// How often the origin gets the POST.
+    /// How often the origin gets the POST, at most.
     pub(crate) posts: usize,
     pub(crate) client: fn(ClientBuilder) -> ClientBuilder,
 }
@@ -126,10 +128,6 @@ impl Case {
         Self { post: Some(Ends::Dies(pair)), ..self }
     }
 
-    pub(crate) fn post_answers(self, status: u16, body: &'static str) -> Self {
-        Self { post: Some(Ends::Answer(status, body)), ..self }
-    }
-
     pub(crate) fn answers(self, status: u16, body: &'static str) -> Self {
         Self { get: Ends::Answer(status, body), ..self }
     }
@@ -137,6 +135,16 @@ impl Case {
     /// The connection is as good as before.
     pub(crate) fn reuses(self) -> Self {
         Self { next: Next::Reuses, ..self }
+    }
+
+    /// The next request fares no better.
+    pub(crate) fn waits(self) -> Self {
+        Self { next: Next::Waits, ..self }
+    }
+
+    /// The connection does not survive.
+    pub(crate) fn dials(self) -> Self {
+        Self { next: Next::Dials, ..self }
     }
 
     pub(crate) fn only(self, asks: &'static [Ask]) -> Self {
@@ -195,6 +203,9 @@ impl Case {
 
 /// The answer comes when all of the request has.
 fn wait_for_the_body(script: &mut Vec<Step>) {
+    if script.iter().any(|step| matches!(step, ReadFrame(DATA, _))) {
+        return;
+    }
     for at in 0..script.len() {
         match script[at] {
             ReadHead => return script.insert(at + 1, Read(4)),

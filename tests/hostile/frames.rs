@@ -5,8 +5,8 @@ use crate::{
     judge::SOON,
     support::{
         frames::{
-            CONTINUATION, DATA, END_HEADERS, HEADERS, PING, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, answer, data,
-            frame, greeting, greeting_with, head, literal,
+            CONTINUATION, DATA, END_HEADERS, HEADERS, PING, PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, answer,
+            data, frame, greeting, greeting_with, head, literal,
         },
         script::{
             Step::{self, AwaitClose, Close, Flood, ReadFrame},
@@ -44,18 +44,22 @@ fn prefaces() -> Vec<Case> {
     vec![
         with_greeting("closes behind the preface", [Close]).dies("response-wait", "connection_closed"),
         with_greeting("answers the preface in HTTP/1.1", [write(GOOD), AwaitClose])
-            .dies("response-read", "http2_protocol_error"),
+            .dies("response-wait", "http2_protocol_error"),
         with_greeting("answers the preface with garbage", [write(vec![0xa5; 512]), AwaitClose])
             .dies("response-wait", "http2_protocol_error"),
         with_greeting("answers the preface with half a frame", [write(vec![0, 0, 9]), Close])
             .dies("response-wait", "connection_closed"),
-        with_greeting("answers without settings", [ReadFrame(HEADERS, 1), answer(1, "good"), AwaitClose])
-            .dies("response-read", "http2_protocol_error"),
+        with_greeting("answers without settings", two()).reuses(),
         with_greeting("says nothing behind the preface", [AwaitClose])
             .dies("response-wait", "timeout")
-            .until("timeout", |builder| builder.timeout(SOON)),
+            .until("timeout", |builder| builder.timeout(SOON))
+            .waits(),
+        with_greeting("says nothing behind the preface, and no ping is answered", [AwaitClose])
+            .dies("response-wait", "timeout")
+            .until("http2_keep_alive", |builder| builder.http2_keep_alive(SOON / 2, SOON / 2, false)),
         http2("closes behind the request (HTTP/2)", [Close]).dies("response-wait", "connection_closed"),
-        http2("resets behind the request (HTTP/2)", [Step::Reset]).dies("response-wait", "connection_reset"),
+        http2("resets behind the request (HTTP/2)", [Step::Reset])
+            .dies_of(&[("response-wait", "connection_reset"), ("response-wait", "connection_closed")]),
     ]
 }
 
@@ -66,8 +70,10 @@ fn settings() -> Vec<Case> {
     };
     vec![
         with_greeting("never acknowledges settings", [write(of(&[]))].into_iter().chain(two())).reuses(),
-        with_greeting("announces a table of 4 GiB", [greeting_with(&[(1, u32::MAX)])].into_iter().chain(two())).reuses(),
-        with_greeting("announces settings that nobody knows", [greeting_with(&[(0xabcd, 7)])].into_iter().chain(two())).reuses(),
+        with_greeting("announces a table of 4 GiB", [greeting_with(&[(1, u32::MAX)])].into_iter().chain(two()))
+            .reuses(),
+        with_greeting("announces settings that nobody knows", [greeting_with(&[(0xabcd, 7)])].into_iter().chain(two()))
+            .reuses(),
         with_greeting("announces a head limit of 1", [greeting_with(&[(6, 1)])].into_iter().chain(two())).reuses(),
         breaks("sends settings of five bytes", frame(SETTINGS, 0, 0, &[0; 5])),
         breaks("sends settings on a stream", frame(SETTINGS, 0, 1, &[])),
@@ -76,21 +82,41 @@ fn settings() -> Vec<Case> {
         breaks("announces a window above 2^31", of(&[(4, 1 << 31)])),
         breaks("announces frames of no bytes", of(&[(5, 0)])),
         breaks("announces frames above 2^24", of(&[(5, 1 << 24)])),
-        with_greeting("never allows another stream", [greeting_with(&[(3, 0)]), ReadFrame(HEADERS, 1), answer(1, "good"), AwaitClose])
-            .after_one()
-            .dies("get-connection", "timeout")
-            .posts(0)
-            .until("timeout", |builder| builder.timeout(SOON)),
-        with_greeting("takes the streams away", [greeting(), ReadFrame(HEADERS, 1), write(of(&[(3, 0)])), answer(1, "good"), AwaitClose])
-            .after_one()
-            .dies("get-connection", "timeout")
-            .posts(0)
-            .until("timeout", |builder| builder.timeout(SOON)),
-        with_greeting("never opens a stream's window", [greeting_with(&[(4, 0)]), ReadFrame(HEADERS, 1), answer(1, "good"), ReadFrame(HEADERS, 3), AwaitClose])
-            .after_one()
-            .only(&[Ask::Post])
-            .dies("request-write", "timeout")
-            .until("timeout", |builder| builder.timeout(SOON)),
+        with_greeting(
+            "never allows another stream",
+            [greeting_with(&[(3, 0)]), ReadFrame(HEADERS, 1), answer(1, "good"), AwaitClose],
+        )
+        .after_one()
+        .dies("get-connection", "timeout")
+        .posts(0)
+        .until("timeout", |builder| builder.timeout(SOON))
+        .waits(),
+        with_greeting(
+            "takes the streams away",
+            [greeting(), ReadFrame(HEADERS, 1), write(of(&[(3, 0)])), answer(1, "good"), AwaitClose],
+        )
+        .after_one()
+        .dies("get-connection", "timeout")
+        .posts(0)
+        .until("timeout", |builder| builder.timeout(SOON))
+        .waits(),
+        with_greeting(
+            "never opens a stream's window",
+            [
+                greeting_with(&[(4, 0)]),
+                ReadFrame(HEADERS, 1),
+                answer(1, "good"),
+                ReadFrame(HEADERS, 3),
+                ReadFrame(HEADERS, 5),
+                answer(5, "good"),
+                AwaitClose,
+            ],
+        )
+        .after_one()
+        .reuses()
+        .only(&[Ask::Post])
+        .dies("request-write", "timeout")
+        .until("timeout", |builder| builder.timeout(SOON)),
     ]
 }
 
@@ -102,15 +128,30 @@ fn windows() -> Vec<Case> {
         breaks("opens the connection's window by 0", update(0, 0)),
         breaks("opens the window of a stream that is none", update(5, 1)),
         breaks("has a window update of three bytes", frame(WINDOW_UPDATE, 0, 0, &[0; 3])),
-        http2("opens a stream's window too far", [write(update(1, 0x7fff_ffff)), ReadFrame(HEADERS, 3), answer(3, "good"), AwaitClose])
-            .dies("response-wait", "http2_protocol_error")
-            .reuses(),
+        http2(
+            "opens a stream's window too far",
+            [write(update(1, 0x7fff_ffff)), answer(1, "good"), ReadFrame(HEADERS, 3), answer(3, "good"), AwaitClose],
+        )
+        .reuses(),
         http2("opens a stream's window by 0", [write(update(1, 0)), AwaitClose])
             .dies("response-wait", "http2_protocol_error"),
-        breaks_head("sends more than the stream's window", [half.clone(), data(1, &[0; 5000], false)].concat())
-            .with(|builder| builder.http2_windows(4096, 65_535)),
-        breaks_head("sends more than the connection's window", [&half[..], &data(1, &[0; 16_000], false).repeat(6)].concat())
-            .with(|builder| builder.http2_windows(1 << 20, 65_535)),
+        http2(
+            "sends more than the stream's window",
+            [
+                write([half.clone(), data(1, &[0; 5000], false)].concat()),
+                ReadFrame(HEADERS, 3),
+                answer(3, "good"),
+                AwaitClose,
+            ],
+        )
+        .dies("response-read", "http2_protocol_error")
+        .reuses()
+        .with(|builder| builder.http2_windows(4096, 65_535)),
+        breaks_head(
+            "sends more than the connection's window",
+            [&half[..], &data(1, &[0; 16_000], false).repeat(6)].concat(),
+        )
+        .with(|builder| builder.http2_windows(1 << 20, 65_535)),
     ]
 }
 
@@ -133,11 +174,14 @@ fn broken() -> Vec<Case> {
         breaks("promises a push", frame(PUSH_PROMISE, END_HEADERS, 1, &[&[0, 0, 0, 2][..], &ok].concat())),
         breaks("continues no head", frame(CONTINUATION, END_HEADERS, 1, &ok)),
         breaks_head("sends a ping within a head", [&open[..], &frame(PING, 0, 0, &[0; 8])].concat()),
-        breaks_head("continues the head of another stream", [&open[..], &frame(CONTINUATION, END_HEADERS, 3, &[])].concat()),
+        breaks_head(
+            "continues the head of another stream",
+            [&open[..], &frame(CONTINUATION, END_HEADERS, 3, &[])].concat(),
+        ),
         breaks("sends a frame of 20,000 bytes", frame(DATA, 0, 1, &[0; 20_000])),
         breaks("pads a body beyond its frame", frame(DATA, 8, 1, &[200, 0, 0])),
         breaks_head("pads a head beyond its frame", frame(HEADERS, END_HEADERS | 8, 1, &[200, 0x88])),
-        breaks("sends a head without a byte", frame(HEADERS, END_HEADERS | 0x20, 1, &[])),
+        breaks_head("sends a head without a byte", frame(HEADERS, END_HEADERS | 0x20, 1, &[])),
     ]
 }
 
@@ -146,17 +190,34 @@ fn hpack() -> Vec<Case> {
     vec![
         breaks_head("packs a head with index 0", block(&[0x88, 0x80])),
         breaks_head("packs a head with an index that is none", block(&[0x88, 0xff, 0x80, 0x10])),
-        breaks_head("packs a head with an integer that overflows", block(&[0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f])),
+        breaks_head(
+            "packs a head with an integer that overflows",
+            block(&[0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]),
+        ),
         breaks_head("packs a head that ends within a string", block(&[0x88, 0, 10, b'x'])),
-        breaks_head("packs a head with a code that Huffman has not", block(&[0x88, 0, 0x84, 0xff, 0xff, 0xff, 0xff, 1, b'a'])),
+        breaks_head(
+            "packs a head with a code that Huffman has not",
+            block(&[0x88, 0, 0x84, 0xff, 0xff, 0xff, 0xff, 1, b'a']),
+        ),
         breaks_head("packs a head with a table of 4 GiB", block(&[0x3f, 0xe1, 0xff, 0xff, 0xff, 0x0f, 0x88])),
-        breaks_head("packs a head that is too large when it is unpacked", block(&[&[0x88][..], &[0x90; 16_000]].concat())),
+        http2(
+            "packs a head that is too large when it is unpacked",
+            [
+                write(block(&[&[0x88][..], &[0x90; 16_000]].concat())),
+                ReadFrame(HEADERS, 3),
+                answer(3, "good"),
+                AwaitClose,
+            ],
+        )
+        .dies("response-read", "http2_protocol_error")
+        .reuses(),
     ]
 }
 
 fn floods() -> Vec<Case> {
     let flood = |name, frames: Vec<u8>| http2(name, [Flood(frames.repeat(256).into())]);
-    let waits = |case: Case| case.dies("response-wait", "timeout").until("timeout", |builder| builder.timeout(SOON));
+    let waits =
+        |case: Case| case.dies("response-wait", "timeout").until("timeout", |builder| builder.timeout(SOON)).waits();
     let ok = literal(&[(":status", "200")]);
     vec![
         waits(flood("sends settings without end", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]))),
@@ -166,25 +227,29 @@ fn floods() -> Vec<Case> {
         waits(flood("sends priorities without end", frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 9]))),
         flood("opens the window without end", frame(WINDOW_UPDATE, 0, 0, &[0, 1, 0, 0]))
             .dies("response-wait", "http2_protocol_error"),
-        http2("continues a head without end", [
-            write(frame(HEADERS, 0, 1, &ok)),
-            Flood(frame(CONTINUATION, 0, 1, &literal(&[("x-a", "b")])).repeat(256).into()),
-        ])
+        http2(
+            "continues a head without end",
+            [
+                write(frame(HEADERS, 0, 1, &ok)),
+                Flood(frame(CONTINUATION, 0, 1, &literal(&[("x-a", "b")])).repeat(256).into()),
+            ],
+        )
         .dies("response-read", "http2_protocol_error"),
-        http2("continues a head with nothing, without end", [
-            write(frame(HEADERS, 0, 1, &ok)),
-            Flood(frame(CONTINUATION, 0, 1, &[]).repeat(256).into()),
-        ])
+        http2(
+            "continues a head with nothing, without end",
+            [write(frame(HEADERS, 0, 1, &ok)), Flood(frame(CONTINUATION, 0, 1, &[]).repeat(256).into())],
+        )
         .dies("response-read", "http2_protocol_error"),
-        http2("sends empty DATA without end", [
-            write(head(1, 200, &[], false)),
-            Flood(data(1, b"", false).repeat(256).into()),
-        ])
-        .dies("response-read", "timeout")
-        .until("timeout", |builder| builder.timeout(SOON)),
+        http2(
+            "sends empty DATA without end",
+            [write(head(1, 200, &[], false)), Flood(data(1, b"", false).repeat(256).into())],
+        )
+        .dies("response-read", "http2_protocol_error"),
         flood("resets streams of its own without end", frame(RST_STREAM, 0, 2, &[0, 0, 0, 8]))
             .dies("response-wait", "http2_protocol_error"),
         http2("resets one stream without end", [Flood(frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]).repeat(256).into())])
-            .dies("response-wait", "http2_stream_reset"),
+            .dies("response-wait", "http2_stream_reset")
+            .with(|builder| builder.timeout(2 * SOON))
+            .waits(),
     ]
 }

@@ -29,10 +29,10 @@ pub(crate) fn cases() -> Vec<Case> {
         idle("sends one byte on an idle connection", [write("\n"), AwaitClose]),
         idle("sends a whole response on an idle connection", [write(GOOD.replace("good", "evil")), AwaitClose]),
         idle("sends half a response on an idle connection", [write("HTTP/1.1 200 OK\r\n"), AwaitClose]),
-        idle("sends 408 on an idle connection and closes", [
-            write("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"),
-            Close,
-        ]),
+        idle(
+            "sends 408 on an idle connection and closes",
+            [write("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"), Close],
+        ),
         idle("sends 100 on an idle connection", [write("HTTP/1.1 100 Continue\r\n\r\n"), AwaitClose]),
         second("closes at the moment of reuse", [Close]).post_dies("response-wait", "connection_closed"),
         second("resets at the moment of reuse", [Reset]).post_dies("response-wait", "connection_reset"),
@@ -41,20 +41,20 @@ pub(crate) fn cases() -> Vec<Case> {
             .post_dies("response-wait", "connection_closed"),
         second("closes within the head of a second response", [write("HTTP/1.1 200"), Close])
             .dies("response-read", "body_incomplete"),
-        second("closes within the body of a second response", [
-            write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"),
-            Close,
-        ])
+        second(
+            "closes within the body of a second response",
+            [write("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"), Close],
+        )
         .dies("response-read", "body_incomplete"),
         second("answers a second request with garbage", [write("what is this\r\n\r\n"), AwaitClose])
             .dies("response-read", "malformed_response"),
         second("never answers a second request", [AwaitClose])
             .dies("response-wait", "timeout")
             .until("response_header_timeout", |builder| builder.response_header_timeout(SOON)),
-        second("answers a second request with 408 and closes", [
-            write("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"),
-            Close,
-        ])
+        second(
+            "answers a second request with 408 and closes",
+            [write("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"), Close],
+        )
         .answers(408, "")
         .only(&[Ask::Get, Ask::Post]),
     ]

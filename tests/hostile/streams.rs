@@ -4,7 +4,10 @@ use crate::{
     case::{Ask, Case, http2, http2_raw},
     judge::SOON,
     support::{
-        frames::{DATA, END_HEADERS, END_STREAM, HEADERS, answer, data, frame, greeting, head, literal, reset},
+        frames::{
+            CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, answer, data, frame, greeting, head,
+            literal, reset,
+        },
         script::{
             Step::{self, AwaitClose, Flood, ReadFrame},
             write,
@@ -72,22 +75,25 @@ fn heads() -> Vec<Case> {
         malformed("has a head without :status", of(&[("x-a", "b")])),
         malformed("has a head without a field", of(&[])),
         malformed("has :status twice", of(&[(":status", "200"), (":status", "200")])),
-        malformed("has a :status of letters", of(&[(":status", "abc")])),
-        malformed("has a :status of two digits", of(&[(":status", "20")])),
-        malformed("has an empty :status", of(&[(":status", "")])),
+        malformed("has a :status of letters", of(&[(":status", "abc")])).dials(),
+        malformed("has a :status of two digits", of(&[(":status", "20")])).dials(),
+        malformed("has an empty :status", of(&[(":status", "")])).dials(),
         malformed("has :status behind a field", of(&[("x-a", "b"), (":status", "200")])),
-        malformed("has :method in a response", of(&[(":status", "200"), (":method", "GET")])),
-        malformed("has a pseudo-field that nobody knows", with(":x", "b")),
-        malformed("has a name in upper case", with("X-A", "b")),
-        malformed("has a name with a space", with("x a", "b")),
-        malformed("has an empty name", with("", "b")),
-        malformed("has NUL in a value (HTTP/2)", with("x-a", "b\0c")),
-        malformed("has a line end in a value", with("x-a", "b\r\nx-c: d")),
+        then("has :method in a response", [write(of(&[(":status", "200"), (":method", "GET")]))]).answers(200, ""),
+        malformed("has a pseudo-field that nobody knows", with(":x", "b")).dials(),
+        malformed("has a name in upper case", with("X-A", "b")).dials(),
+        malformed("has a name with a space", with("x a", "b")).dials(),
+        malformed("has an empty name", with("", "b")).dials(),
+        malformed("has NUL in a value (HTTP/2)", with("x-a", "b\0c")).dials(),
+        malformed("has a line end in a value", with("x-a", "b\r\nx-c: d")).dials(),
         malformed("has a field of the connection", with("connection", "close")),
         malformed("has chunked in HTTP/2", with("transfer-encoding", "chunked")),
-        malformed("has two lengths in HTTP/2", of(&[(":status", "200"), ("content-length", "0"), ("content-length", "4")])),
+        malformed(
+            "has two lengths in HTTP/2",
+            of(&[(":status", "200"), ("content-length", "0"), ("content-length", "4")]),
+        ),
         malformed("has a length of letters in HTTP/2", with("content-length", "four")),
-        then("has a field of 250 KiB", [large(250 << 10)]).dies("response-read", "head_too_large"),
+        then("has a field of 260 KiB", [large(260 << 10)]).dies("response-read", "head_too_large"),
         then("has 101 fields in HTTP/2", [many(101)]).dies("response-read", "head_too_large"),
     ]
 }
@@ -99,7 +105,7 @@ fn large(bytes: usize) -> Step {
     let mut all = frame(HEADERS, END_STREAM, 1, pieces.next().expect("a first piece"));
     while let Some(piece) = pieces.next() {
         let flags = if pieces.peek().is_none() { END_HEADERS } else { 0 };
-        all.extend(frame(crate::support::frames::CONTINUATION, flags, 1, piece));
+        all.extend(frame(CONTINUATION, flags, 1, piece));
     }
     write(all)
 }
@@ -111,33 +117,38 @@ fn many(count: usize) -> Step {
 }
 
 fn bodies() -> Vec<Case> {
-    let length = |length: &str, body: &[u8]| {
-        [head(1, 200, &[("content-length", length)], false), data(1, body, true)].concat()
-    };
+    let length =
+        |length: &str, body: &[u8]| [head(1, 200, &[("content-length", length)], false), data(1, body, true)].concat();
     let trailers = |fields: &[(&str, &str)], flags| frame(HEADERS, END_HEADERS | flags, 1, &literal(fields));
     let begun = || [head(1, 200, &[], false), data(1, b"good", false)].concat();
     vec![
-        malformed("sends DATA before the head", data(1, b"good", false)),
+        malformed("sends DATA before the head", data(1, b"good", false))
+            .dies("response-wait", "http2_protocol_error")
+            .dials(),
         malformed("has a length that is too long in HTTP/2", length("9", b"good")),
         malformed("has a length that is too short in HTTP/2", length("3", b"good")),
         malformed("has a length and no DATA", head(1, 200, &[("content-length", "4")], true)),
         malformed("has trailers that do not end the stream", [begun(), trailers(&[("x-a", "b")], 0)].concat()),
-        malformed("has trailers with :status", [begun(), trailers(&[(":status", "200")], END_STREAM)].concat()),
-        malformed("has trailers with a name in upper case", [begun(), trailers(&[("X-A", "b")], END_STREAM)].concat()),
+        then("has trailers with :status", [write([begun(), trailers(&[(":status", "200")], END_STREAM)].concat())]),
+        malformed("has trailers with a name in upper case", [begun(), trailers(&[("X-A", "b")], END_STREAM)].concat())
+            .dials(),
         then("sends DATA behind the end", [answer(1, "good"), write(data(1, b"evil", true))]),
         then("sends a head behind the end", [answer(1, "good"), write(head(1, 200, &[], true))]),
         then("has a body behind 204 in HTTP/2", [write([head(1, 204, &[], false), data(1, b"body", true)].concat())])
             .answers(204, ""),
         then("answers HEAD with a body in HTTP/2", [answer(1, "good")]).answers(200, "").only(&[Ask::Head]),
-        http2_raw("answers before it has the body", [
-            greeting(),
-            ReadFrame(HEADERS, 1),
-            write([head(1, 413, &[], false), data(1, b"no", true)].concat()),
-            ReadFrame(DATA, 1),
-            ReadFrame(HEADERS, 3),
-            answer(3, "good"),
-            AwaitClose,
-        ])
+        http2_raw(
+            "answers before it has the body",
+            [
+                greeting(),
+                ReadFrame(HEADERS, 1),
+                write([head(1, 413, &[], false), data(1, b"no", true)].concat()),
+                ReadFrame(DATA, 1),
+                ReadFrame(HEADERS, 3),
+                answer(3, "good"),
+                AwaitClose,
+            ],
+        )
         .answers(413, "no")
         .only(&[Ask::Post])
         .reuses(),
@@ -150,10 +161,14 @@ fn interim() -> Vec<Case> {
         then("sends 103 51 times in HTTP/2", [write(hint.repeat(51))]).dies("response-wait", "too_many_informational"),
         then("sends 103 50 times in HTTP/2", [write(hint.repeat(50)), answer(1, "good")]),
         http2("sends 103 without end in HTTP/2", [Flood(hint.repeat(100).into())])
-            .dies("response-wait", "too_many_informational"),
-        malformed("ends the stream with 103", head(1, 103, &[], true)),
-        malformed("switches protocols in HTTP/2", head(1, 101, &[], false)),
-        malformed("sends DATA behind 103", [head(1, 103, &[], false), data(1, b"good", true)].concat()),
+            .dies("response-wait", "too_many_informational")
+            .with(|builder| builder.timeout(2 * SOON))
+            .waits(),
+        malformed("ends the stream with 103", head(1, 103, &[], true)).dies("response-wait", "http2_protocol_error"),
+        then("switches protocols in HTTP/2", [write(head(1, 101, &[], false)), answer(1, "good")]),
+        malformed("sends DATA behind 103", [head(1, 103, &[], false), data(1, b"good", true)].concat())
+            .dies("response-wait", "http2_protocol_error")
+            .dials(),
     ]
 }
 
@@ -163,9 +178,16 @@ fn slow() -> Vec<Case> {
         then("never answers in HTTP/2", [])
             .dies("response-wait", "timeout")
             .until("response_header_timeout", |builder| builder.response_header_timeout(SOON)),
-        http2("stops within a head of HTTP/2", [write(frame(HEADERS, 0, 1, &ok)), AwaitClose])
-            .dies("response-read", "timeout")
-            .until("response_header_timeout", |builder| builder.response_header_timeout(SOON)),
+        then(
+            "stops within a head of HTTP/2",
+            [
+                write(frame(HEADERS, 0, 1, &ok)),
+                ReadFrame(RST_STREAM, 1),
+                write(frame(CONTINUATION, END_HEADERS, 1, &[])),
+            ],
+        )
+        .dies("response-read", "timeout")
+        .until("response_header_timeout", |builder| builder.response_header_timeout(SOON)),
         then("stops within the body of HTTP/2", [write([head(1, 200, &[], false), data(1, b"half", false)].concat())])
             .dies("response-read", "timeout")
             .until("body_idle_timeout", |builder| builder.body_idle_timeout(SOON)),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    case::{Ask, Case, GOOD, http1},
+    case::{Case, GOOD, http1},
     judge::SOON,
     support::script::{
         Step::{AwaitClose, Close, Drip, Gate, Read, ReadHead, Reset},
@@ -16,7 +16,8 @@ pub(crate) fn cases() -> Vec<Case> {
     let drip = |bytes| Drip(bytes, Duration::from_millis(20));
     vec![
         http1("accepts and closes", [Close]).dies("response-wait", "connection_closed"),
-        http1("closes behind the first byte of the request", [Read(1), Close]).dies("response-wait", "connection_closed"),
+        http1("closes behind the first byte of the request", [Read(1), Close])
+            .dies("response-wait", "connection_closed"),
         http1("closes behind the request", [ReadHead, Close]).dies("response-wait", "connection_closed"),
         http1("accepts and resets", [Reset])
             .dies_of(&[
@@ -62,8 +63,5 @@ pub(crate) fn cases() -> Vec<Case> {
             [ReadHead].into_iter().chain(bytes).chain([ReadHead, write(GOOD), AwaitClose]).collect::<Vec<_>>()
         })
         .reuses(),
-        http1("answers before it has read anything", [write(GOOD), AwaitClose])
-            .dies("response-wait", "_OTHER")
-            .only(&[Ask::Get]),
     ]
 }

@@ -119,9 +119,8 @@ impl Identity {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider's own versions");
-        let mut config = clients(builder, Arc::new(roots))
-            .with_single_cert(vec![leaf], key)
-            .expect("the leaf fits its key");
+        let mut config =
+            clients(builder, Arc::new(roots)).with_single_cert(vec![leaf], key).expect("the leaf fits its key");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self {
             root: authority.der().clone(),
