@@ -114,12 +114,13 @@ impl Driver {
     }
 
     /// HTTP/2: an upload that the peer's window blocks can be neither ended nor reset, since hyper does not ask it for
-    /// more. Its connection takes no further requests, and ends with those that are on it.
+    /// more; and a peer that reads nothing takes no reset. Such a connection takes no further requests, and ends with those
+    /// that are on it.
     fn poll_unfinished(&mut self, cx: &mut Context<'_>) {
         let until = {
             let mut desk = self.shared.desk();
-            desk.unfinished.retain(|(_, exchange)| !exchange.is_request_over());
-            desk.unfinished.first().map(|(until, _)| *until)
+            desk.unfinished.retain(|(_, exchange)| !exchange.is_stream_over());
+            desk.unfinished.iter().map(|(until, _)| *until).min()
         };
         let Some(until) = until else {
             self.patience = self.patience.take().filter(|_| self.shared.desk().over.is_some());
@@ -241,6 +242,9 @@ impl Driver {
     }
 }
 
+/// How long the socket may take for the reset of a stream: far longer than a loaded machine needs.
+const RESET_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
 const FAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);
 
 impl Drop for Driver {
@@ -300,8 +304,9 @@ impl Desk {
         if self.ended {
             return;
         }
-        // Its body gives up by itself after the same time, if hyper asks it.
-        self.unfinished.push((clock::now() + 2 * DRAIN_TIME, Arc::clone(exchange)));
+        // Its body gives up by itself after the same time, if hyper asks it. A reset waits for the socket alone.
+        let patience = if exchange.is_request_over() { RESET_TIME } else { 2 * DRAIN_TIME };
+        self.unfinished.push((clock::now() + patience, Arc::clone(exchange)));
         self.wake();
     }
 

@@ -27,9 +27,8 @@ fn kind(error: &hyper::Error, phase: Phase) -> Kind {
     let first_byte = phase == Phase::ResponseRead;
     if let Some(h2) = find::<h2::Error>(error) {
         return match h2.get_io() {
-            // h2's words for an end of the connection that it did not expect.
-            Some(io) if is_end(io) && first_byte => Kind::BodyIncomplete,
-            Some(io) if is_end(io) => Kind::ConnectionClosed,
+            // h2's word for an end of the connection that it did not expect.
+            Some(io) if first_byte && io.kind() == io::ErrorKind::BrokenPipe => Kind::BodyIncomplete,
             Some(io) => of_io(io, phase),
             None if h2.is_go_away() && h2.is_remote() => Kind::Http2GoAway,
             None if h2.is_reset() && h2.is_remote() => Kind::Http2StreamReset,
@@ -76,6 +75,8 @@ fn of_io(error: &io::Error, phase: Phase) -> Kind {
         {
             of_chunks(error)
         }
+        _ if is_end(error) && first_byte => Kind::BodyIncomplete,
+        _ if is_end(error) => Kind::ConnectionClosed,
         _ => Kind::Other,
     }
 }

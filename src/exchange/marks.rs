@@ -246,6 +246,11 @@ impl Exchange {
         self.lock().request_over
     }
 
+    pub(super) fn is_stream_over(&self) -> bool {
+        let marks = self.lock();
+        marks.request_over && marks.response_over
+    }
+
     pub(crate) fn is_request_written(&self) -> bool {
         self.lock().wrote_request
     }

@@ -401,7 +401,7 @@ impl Loan {
             Self::Http2 { shared, owed } => {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
-                if !exchange.is_request_over() {
+                if !exchange.is_stream_over() {
                     shared.desk().unfinished(exchange);
                 }
                 exchange.when_free(Box::new(move || {

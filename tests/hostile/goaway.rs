@@ -20,12 +20,13 @@ pub(crate) fn cases() -> Vec<Case> {
     let half = || write([head(1, 200, &[], false), data(1, b"half", false)].concat());
     let ok = literal(&[(":status", "200")]);
     let mut cases = vec![
-        http2_raw("goes away before its settings", [write(goaway(0, 0)), ReadFrame(HEADERS, 1), AwaitClose]),
-        http2_raw("goes away behind its settings", [greeting(), write(goaway(0, 0)), AwaitClose]).posts(1),
+        http2_raw("goes away before its settings", [write(goaway(0, 0)), ReadFrame(HEADERS, 1), AwaitClose]).posts(2),
+        http2_raw("goes away behind its settings", [greeting(), write(goaway(0, 0)), AwaitClose]).posts(2),
         http2_raw(
             "goes away behind the request, without settings",
             [ReadFrame(HEADERS, 1), write(goaway(0, 0)), AwaitClose],
-        ),
+        )
+        .posts(2),
         http2("goes away and answers all the same", [write(goaway(1, 0)), answer(1, "good"), AwaitClose]),
         http2("goes away and closes", [write(goaway(1, 0)), Close]).dies("response-wait", "connection_closed"),
         http2("goes away for an error and closes", [write(goaway(1, 2)), Close])
