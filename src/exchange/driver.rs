@@ -24,7 +24,8 @@ use crate::{
 pub(super) enum Engine {
     /// Boxed: with upgrades, its type has no name outside of hyper.
     Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
-    Http2(hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>),
+    /// And the task in which hyper reads and writes.
+    Http2(hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>, Executor),
 }
 
 /// The owner of one connection.
@@ -67,6 +68,19 @@ impl Driver {
         let reason = poll_fn(|cx| self.poll(cx)).await;
         poll_fn(|cx| self.poll_last_word(cx)).await;
         self.end(reason);
+        let (shared, task) = match &self.engine {
+            Engine::Http1(_) => return,
+            Engine::Http2(_, task) => (Arc::clone(&self.shared), task.clone()),
+        };
+        drop(self);
+        // hyper takes its leave of the peer, and would wait for ever for one that reads nothing.
+        let released = poll_fn(|cx| {
+            shared.wire.watch(cx.waker());
+            if shared.wire.is_released() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if tokio::time::timeout(RESET_TIME, released).await.is_err() {
+            task.abort();
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
@@ -86,7 +100,7 @@ impl Driver {
         let wire = &self.shared.wire;
         let result = match &mut self.engine {
             Engine::Http1(conn) => ready!(conn.as_mut().poll(cx)),
-            Engine::Http2(conn) => {
+            Engine::Http2(conn, _) => {
                 // Before it looks, so that nothing said meanwhile is missed.
                 wire.watch(cx.waker());
                 if let Some(reason) = self.leaving {
@@ -242,7 +256,7 @@ impl Driver {
     }
 }
 
-/// How long the socket may take for the reset of a stream: far longer than a loaded machine needs.
+/// How long the socket may take for the reset of a stream, or for the last words on a connection: far longer than a loaded machine needs.
 const RESET_TIME: std::time::Duration = std::time::Duration::from_secs(1);
 
 const FAR: std::time::Duration = std::time::Duration::from_secs(365 * 24 * 3600);

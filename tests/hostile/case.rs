@@ -52,6 +52,8 @@ pub(crate) enum Next {
     Dials,
     /// The next request waits for it until its own timeout: nothing tells the connection from a slow one.
     Waits,
+    /// The one or the other, as much fits into the sockets' buffers.
+    WaitsOrDials,
 }
 
 /// What ends the wait.
@@ -140,6 +142,11 @@ impl Case {
     /// The next request fares no better.
     pub(crate) fn waits(self) -> Self {
         Self { next: Next::Waits, ..self }
+    }
+
+    /// As above, or the connection was found to be stuck.
+    pub(crate) fn waits_or_dials(self) -> Self {
+        Self { next: Next::WaitsOrDials, ..self }
     }
 
     /// The connection does not survive.

@@ -148,7 +148,7 @@ async fn next_is_answered(case: &Case, traced: &Traced, origin: &Origin, url: ht
         assert_eq!(origin.accepted(), accepted + 1, "connections after the next request");
         return;
     }
-    if case.next == Next::Waits {
+    if case.next == Next::Waits || case.next == Next::WaitsOrDials && next.is_err() {
         let error = next.expect_err("the connection recovered");
         assert_eq!(error.error_type(), "timeout", "the next request");
         return;

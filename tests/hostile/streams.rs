@@ -62,7 +62,8 @@ fn resets() -> Vec<Case> {
         refused("refuses the stream four times", 4).posts(4).dies("response-wait", "http2_stream_reset"),
         then("refuses the stream within the body", [half(), reset(1, 7)]).dies("response-read", "http2_stream_reset"),
         then("resets a stream that it has answered", [answer(1, "good"), reset(1, 0)]),
-        http2("asks for HTTP/1.1", [reset(1, 13), AwaitClose]),
+        then("asks for HTTP/1.1 where nobody else would speak it", [reset(1, 13)])
+            .dies("response-wait", "http2_stream_reset"),
         then("asks for HTTP/1.1 within the body", [half(), reset(1, 13)]).dies("response-read", "http2_stream_reset"),
     ]);
     cases

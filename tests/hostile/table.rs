@@ -32,6 +32,7 @@ fn row(case: &Case) -> String {
         Next::Reuses => "yes",
         Next::Dials => "no",
         Next::Waits => "yes, and waits",
+        Next::WaitsOrDials => "no, or waits",
     };
     let time = match case.time {
         Time::AtOnce => "at once".to_owned(),
