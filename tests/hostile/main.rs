@@ -37,6 +37,7 @@ fn corpus() -> Vec<(&'static str, Vec<Case>)> {
         ("HTTP/2 connection", frames::cases()),
         ("HTTP/2 GOAWAY", goaway::cases()),
         ("HTTP/2 streams", streams::cases()),
+        ("Limits", limits::cases()),
     ]
 }
 
@@ -73,6 +74,11 @@ async fn origins_that_break_an_http2_connection_harm_nobody() {
 #[tokio::test]
 async fn origins_that_go_away_harm_nobody() {
     all_hold(goaway::cases()).await;
+}
+
+#[tokio::test]
+async fn what_a_peer_controls_has_limits_with_two_sides() {
+    all_hold(limits::cases()).await;
 }
 
 #[tokio::test]

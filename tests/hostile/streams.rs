@@ -100,7 +100,7 @@ fn heads() -> Vec<Case> {
 }
 
 /// A head with a field of so many bytes, in as many frames as it takes.
-fn large(bytes: usize) -> Step {
+pub(crate) fn large(bytes: usize) -> Step {
     let block = [literal(&[(":status", "200")]), literal(&[("x-a", &"x".repeat(bytes))])].concat();
     let mut pieces = block.chunks(16_000).peekable();
     let mut all = frame(HEADERS, END_STREAM, 1, pieces.next().expect("a first piece"));
