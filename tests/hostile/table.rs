@@ -85,3 +85,22 @@ fn the_corpus_is_large_and_no_name_is_there_twice() {
 
 const BEGIN: &str = "<!-- the corpus -->";
 const END: &str = "<!-- the end of the corpus -->";
+
+#[test]
+fn the_lines_that_make_cases_fail_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("tests/hostile/README.md")).expect("the page");
+    let names: Vec<_> = corpus().into_iter().flat_map(|(_, cases)| cases).map(|case| case.name).collect();
+    let (_, lines) = page.split_once("| line | changed | fails |\n|---|---|---|\n").expect("the table");
+    for row in lines.lines() {
+        let row = row.replace("\\|", "\u{1}");
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(|cell| cell.trim().replace('\u{1}', "|")).collect();
+        let [line, _, cases] = cells.as_slice() else { panic!("three cells: {row}") };
+        let (file, line) = line.trim_matches('`').split_once("`: `").expect("a file and its line");
+        let source = fs::read_to_string(root.join(file)).expect("a source");
+        assert!(source.contains(line), "{file} has no line {line:?}");
+        for case in cases.split("; ") {
+            assert!(names.contains(&case), "no case {case:?}");
+        }
+    }
+}
