@@ -12,10 +12,14 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+#[allow(dead_code, reason = "hostile origins alone send it")]
 pub(crate) const PUSH_PROMISE: u8 = 5;
+#[allow(dead_code, reason = "hostile origins alone send it")]
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+#[allow(dead_code, reason = "hostile origins alone send it")]
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+#[allow(dead_code, reason = "hostile origins alone send it")]
 pub(crate) const CONTINUATION: u8 = 9;
 
 /// The bytes that a client begins with.

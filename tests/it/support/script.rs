@@ -33,6 +33,7 @@ pub(crate) enum Step {
     /// Writes these bytes again and again, one each time that so much time has passed, until the client has gone.
     Drip(&'static [u8], Duration),
     /// Writes these bytes again and again, as fast as they are taken, until the client has gone.
+    #[allow(dead_code, reason = "hostile origins alone do it")]
     Flood(Bytes),
     /// Writes beneath TLS, as nobody who has the keys would.
     WriteBeneath(Bytes),
@@ -41,6 +42,7 @@ pub(crate) enum Step {
     /// Ends its side and waits for the client's end.
     Close,
     /// The same beneath TLS: the client gets no close_notify.
+    #[allow(dead_code, reason = "hostile origins alone do it")]
     CloseBeneath,
     /// Breaks the connection off: the client gets a RST.
     Reset,
