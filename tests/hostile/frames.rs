@@ -216,8 +216,9 @@ fn hpack() -> Vec<Case> {
 
 fn floods() -> Vec<Case> {
     let flood = |name, frames: Vec<u8>| http2(name, [Flood(frames.repeat(256).into())]);
-    let waits =
-        |case: Case| case.dies("response-wait", "timeout").until("timeout", |builder| builder.timeout(SOON)).waits();
+    let waits = |case: Case| {
+        case.dies("response-wait", "timeout").until("timeout", |builder| builder.timeout(SOON)).waits_or_dials()
+    };
     let ok = literal(&[(":status", "200")]);
     vec![
         waits(flood("sends settings without end", frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]))).waits_or_dials(),
@@ -250,6 +251,6 @@ fn floods() -> Vec<Case> {
         http2("resets one stream without end", [Flood(frame(RST_STREAM, 0, 1, &[0, 0, 0, 8]).repeat(256).into())])
             .dies("response-wait", "http2_stream_reset")
             .with(|builder| builder.timeout(2 * SOON))
-            .waits(),
+            .waits_or_dials(),
     ]
 }

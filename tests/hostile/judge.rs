@@ -4,10 +4,7 @@
 //! answered, on the connection or on another as the case says; no POST was sent more often than it may be; no flood was
 //! taken in; and when the client is shut down, all levels are at zero and all connections closed.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Request;
@@ -66,7 +63,7 @@ async fn holds(case: &Case, ask: Ask) {
             traced.log.wait_for("conn_closed", 1).await;
         }
     }
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     let result = asked(&traced, url.clone(), ask).await;
     let took = began.elapsed();
     ended_as_told(case, ask, &traced, result).await;

@@ -164,7 +164,7 @@ fn interim() -> Vec<Case> {
         http2("sends 103 without end in HTTP/2", [Flood(hint.repeat(100).into())])
             .dies("response-wait", "too_many_informational")
             .with(|builder| builder.timeout(2 * SOON))
-            .waits(),
+            .waits_or_dials(),
         malformed("ends the stream with 103", head(1, 103, &[], true)).dies("response-wait", "http2_protocol_error"),
         then("switches protocols in HTTP/2", [write(head(1, 101, &[], false)), answer(1, "good")]),
         malformed("sends DATA behind 103", [head(1, 103, &[], false), data(1, b"good", true)].concat())
