@@ -450,6 +450,7 @@ impl Call {
             expect: expects.then_some(config.expect_continue_timeout),
             max_informational: config.max_informational,
             max_head_bytes: config.max_head_bytes,
+            max_headers: config.max_headers,
             is_connect: asks.is_connect,
             response_header: config.response_header_timeout,
             body_idle: config.body_idle_timeout,

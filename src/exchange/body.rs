@@ -30,7 +30,7 @@ use crate::{
     capture::ShownHeaders,
     clock,
     connection::Protocol,
-    error::{BoxError, Error},
+    error::{BoxError, Error, Kind},
     hooks::{emit, *},
     phase::Phase,
 };
@@ -458,12 +458,21 @@ impl Live {
             idle.waiting = false;
         }
         match polled {
+            Poll::Ready(Some(Ok(frame))) if self.has_too_many(frame.trailers_ref()) => {
+                let error = Error::new(Kind::HeadTooLarge, self.ending.exchange.phase());
+                Poll::Ready(Some(Err(self.fail(error))))
+            }
             Poll::Ready(Some(Ok(frame))) => {
                 self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
                     self.ending.complete(self.bytes);
                 }
                 Poll::Ready(Some(Ok(frame)))
+            }
+            // hyper takes a reset without an error (RFC 9113 §8.1) for the end, also where the body has not ended.
+            Poll::Ready(None) if self.ending.exchange.marks().cut => {
+                let error = Error::new(Kind::Http2StreamReset, self.ending.exchange.phase());
+                Poll::Ready(Some(Err(self.fail(error))))
             }
             Poll::Ready(None) => {
                 self.ending.complete(self.bytes);
@@ -483,6 +492,11 @@ impl Live {
                 Poll::Ready(Some(Err(self.fail(error))))
             }
         }
+    }
+
+    /// hyper counts the trailers of HTTP/1 alone.
+    fn has_too_many(&self, trailers: Option<&HeaderMap>) -> bool {
+        trailers.is_some_and(|trailers| trailers.len() > self.ending.exchange.terms().max_headers)
     }
 
     fn fail(&mut self, error: Error) -> Error {
@@ -542,6 +556,11 @@ pub(crate) fn must_close(
         Some(CloseReason::Http10)
     } else if asks_to_close(headers) {
         Some(CloseReason::ConnectionClose)
+    } else if headers.contains_key(http::header::CONTENT_LENGTH)
+        && headers.contains_key(http::header::TRANSFER_ENCODING)
+    {
+        // Two ends: who reads the other one finds a second response (RFC 9112 §6.3).
+        Some(CloseReason::ProtocolError)
     } else {
         None
     }

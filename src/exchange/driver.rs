@@ -24,7 +24,10 @@ use crate::{
 pub(super) enum Engine {
     /// Boxed: with upgrades, its type has no name outside of hyper.
     Http1(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
-    Http2(Box<hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>>),
+    /// And the task in which hyper reads and writes.
+    Http2(Box<hyper::client::conn::http2::Connection<TokioIo<Sensor>, RequestBody, Executor>>, Executor),
+    /// HTTP/2, over: hyper's task is left to take its leave of the peer.
+    Leaving(Executor),
 }
 
 /// The owner of one connection.
@@ -80,8 +83,9 @@ impl Driver {
     fn poll_engine(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         let wire = &self.shared.wire;
         let result = match &mut self.engine {
+            Engine::Leaving(_) => unreachable!("what is over is not polled for its end"),
             Engine::Http1(conn) => ready!(conn.as_mut().poll(cx)),
-            Engine::Http2(conn) => {
+            Engine::Http2(conn, _) => {
                 // Before it looks, so that nothing said meanwhile is missed.
                 wire.watch(cx.waker());
                 if let Some(reason) = self.leaving {
@@ -109,12 +113,13 @@ impl Driver {
     }
 
     /// HTTP/2: an upload that the peer's window blocks can be neither ended nor reset, since hyper does not ask it for
-    /// more. Its connection takes no further requests, and ends with those that are on it.
+    /// more; and a peer that reads nothing takes no reset. Such a connection takes no further requests, and ends with those
+    /// that are on it.
     fn poll_unfinished(&mut self, cx: &mut Context<'_>) {
         let until = {
             let mut desk = self.shared.desk();
-            desk.unfinished.retain(|(_, exchange)| !exchange.is_request_over());
-            desk.unfinished.first().map(|(until, _)| *until)
+            desk.unfinished.retain(|(_, exchange)| !exchange.is_stream_over());
+            desk.unfinished.iter().map(|(until, _)| *until).min()
         };
         let Some(until) = until else {
             self.patience = self.patience.take().filter(|_| self.shared.desk().over.is_some());
@@ -209,6 +214,28 @@ impl Driver {
         TokioInstant::from_std(self.shared.home().expiry().unwrap_or_else(|| clock::now() + FAR))
     }
 
+    /// HTTP/2: hyper takes its leave of the peer in a task of its own, and would wait for ever for one that reads nothing.
+    fn poll_leave(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let task = match &self.engine {
+            Engine::Http1(_) => return Poll::Ready(()),
+            Engine::Leaving(task) => task,
+            Engine::Http2(_, task) => {
+                self.engine = Engine::Leaving(task.clone());
+                self.patience = Some(Box::pin(tokio::time::sleep(RESET_TIME)));
+                return self.poll_leave(cx);
+            }
+        };
+        self.shared.wire.watch(cx.waker());
+        if self.shared.wire.is_released() {
+            return Poll::Ready(());
+        }
+        if let Some(patience) = &mut self.patience {
+            ready!(patience.as_mut().poll(cx));
+        }
+        task.abort();
+        Poll::Ready(())
+    }
+
     fn end(&mut self, reason: CloseReason) {
         if std::mem::replace(&mut self.ended, true) {
             return;
@@ -240,6 +267,10 @@ impl Driver {
     }
 }
 
+/// How long the socket may take for the reset of a stream, or for the last words on a connection: far longer than a loaded
+/// machine needs.
+const RESET_TIME: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Runs until the connection is closed. Written by hand: an `async fn` would hold the driver twice, for each connection.
 impl Future for Driver {
     type Output = ();
@@ -255,7 +286,7 @@ impl Future for Driver {
         };
         ready!(this.poll_last_word(cx));
         this.end(reason);
-        Poll::Ready(())
+        this.poll_leave(cx)
     }
 }
 
@@ -318,8 +349,9 @@ impl Desk {
         if self.ended {
             return;
         }
-        // Its body gives up by itself after the same time, if hyper asks it.
-        self.unfinished.push((clock::now() + 2 * DRAIN_TIME, Arc::clone(exchange)));
+        // Its body gives up by itself after the same time, if hyper asks it. A reset waits for the socket alone.
+        let patience = if exchange.is_request_over() { RESET_TIME } else { 2 * DRAIN_TIME };
+        self.unfinished.push((clock::now() + patience, Arc::clone(exchange)));
         self.wake();
     }
 

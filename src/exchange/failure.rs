@@ -69,8 +69,22 @@ fn of_io(error: &io::Error, phase: Phase) -> Kind {
         io::ErrorKind::BrokenPipe if phase == Phase::RequestWrite => Kind::WriteFailed,
         // The request was written: what could not be is of others on the connection.
         io::ErrorKind::BrokenPipe => Kind::ConnectionClosed,
+        // hyper's words for chunks and trailers that are none; TLS has one of them for what it can't decrypt.
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            if first_byte && find::<rustls::Error>(error).is_none() =>
+        {
+            of_chunks(error)
+        }
+        _ if is_end(error) && first_byte => Kind::BodyIncomplete,
+        _ if is_end(error) => Kind::ConnectionClosed,
         _ => Kind::Other,
     }
+}
+
+/// hyper says by its text alone that trailers are too large.
+fn of_chunks(error: &io::Error) -> Kind {
+    let trailers = error.get_ref().is_some_and(|why| why.to_string().starts_with("chunk trailers "));
+    if trailers { Kind::HeadTooLarge } else { Kind::MalformedResponse }
 }
 
 /// Why a connection is closed after this error.
@@ -114,9 +128,11 @@ pub(super) fn end_reason(result: &Result<(), hyper::Error>) -> CloseReason {
     }
 }
 
-/// Whether h2 made this error of the peer's end, which it calls a broken pipe; not the system.
+/// Whether h2 made this error of the peer's end, which it calls a broken pipe; not the system. Within a frame, the end has
+/// no kind of its own.
 fn is_end(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::BrokenPipe && error.raw_os_error().is_none()
+    let cut = || error.get_ref().is_some_and(|why| why.to_string() == "bytes remaining on stream");
+    error.raw_os_error().is_none() && (error.kind() == io::ErrorKind::BrokenPipe || cut())
 }
 
 /// Whether the server said that it did nothing for this request (RFC 9113 §8.7).
@@ -128,6 +144,10 @@ pub(super) fn refused(
     let h2 = find::<h2::Error>(error);
     if h2.is_some_and(|h2| h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)) {
         return Some(crate::hooks::RetryReason::RefusedStream);
+    }
+    // A server whose frames are none of HTTP/2 is not believed.
+    if h2.is_some_and(h2::Error::is_library) {
+        return None;
     }
     let (last, marks) = (goaway?, exchange.marks());
     // Above the last stream, or without one: it was still on its way to the wire when the server closed.

@@ -223,9 +223,10 @@ impl Frames {
                     tell(Fact::Ping { payload, ack: self.has(FIRST) });
                 }
             }
-            GOAWAY => {
-                if let Some(last) = word(0) {
-                    let code = word(4).map_or(0, u32::from_be_bytes);
+            // What is not whole, or on a stream, is none (RFC 9113 §6.8): no request is sent again for it.
+            GOAWAY if stream == 0 => {
+                if let (Some(last), Some(code)) = (word(0), word(4)) {
+                    let code = u32::from_be_bytes(code);
                     tell(Fact::GoAway { last_stream: number(last), code });
                 }
             }

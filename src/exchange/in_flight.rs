@@ -104,6 +104,10 @@ impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Future for InFlight<A, 
             unreachable!("a request is answered once");
         };
         let none = match answer.poll(&body.ending.exchange, cx) {
+            // hyper counts the fields of HTTP/1 alone.
+            Poll::Ready(Ok(response)) if response.headers().len() > body.ending.exchange.terms().max_headers => {
+                NoAnswer::Aborted(Kind::HeadTooLarge)
+            }
             Poll::Ready(Ok(response)) => {
                 let body = this.body.take().expect("it was here a moment ago");
                 return Poll::Ready(Ok(this.shared.answered(response, body, this.asks)));
@@ -167,7 +171,7 @@ impl Shared {
             if let Some(reason) = close {
                 // Said now: the peer may close before the body is read.
                 self.closing(reason);
-                let by_us = asks.to_close || reason == CloseReason::Upgraded;
+                let by_us = asks.to_close || matches!(reason, CloseReason::Upgraded | CloseReason::ProtocolError);
                 self.desk().asked_by = Some(if by_us { CloseInitiator::Client } else { CloseInitiator::Server });
             }
             if exchange.is_watched() && !bodiless && runs_until_close(response.headers()) {

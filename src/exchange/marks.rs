@@ -62,6 +62,8 @@ pub(crate) struct Terms {
     pub(crate) max_informational: u16,
     /// Bytes of a head or of trailers that are taken.
     pub(crate) max_head_bytes: usize,
+    /// Fields of a head or of trailers that are taken.
+    pub(crate) max_headers: usize,
     /// CONNECT: the stream stays open behind a head without a body.
     pub(crate) is_connect: bool,
     /// From the request's last byte to the head of its response.
@@ -115,6 +117,8 @@ pub(crate) struct Marks {
     pub(crate) stream_id: Option<u32>,
     /// HTTP/2: nothing more comes for this stream.
     response_over: bool,
+    /// HTTP/2: the peer reset the stream before it had ended its side.
+    pub(super) cut: bool,
     /// The application is done with the response.
     consumed: bool,
     /// How long the body was blocked by flow control.
@@ -242,6 +246,11 @@ impl Exchange {
     /// Nothing more of the request will be sent.
     pub(super) fn is_request_over(&self) -> bool {
         self.lock().request_over
+    }
+
+    pub(super) fn is_stream_over(&self) -> bool {
+        let marks = self.lock();
+        marks.request_over && marks.response_over
     }
 
     pub(crate) fn is_request_written(&self) -> bool {
@@ -475,6 +484,12 @@ impl Exchange {
 
     pub(crate) fn is_response_over(&self) -> bool {
         self.lock().response_over
+    }
+
+    /// HTTP/2: the peer resets the stream.
+    pub(crate) fn cut(&self) {
+        let mut marks = self.lock();
+        marks.cut = !marks.response_over;
     }
 
     /// HTTP/2: the stream was reset by either side.

@@ -33,7 +33,7 @@ use hyper::{
     client::conn::{http1, http2},
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::Sleep;
+use tokio::{task::AbortHandle, time::Sleep};
 
 pub use self::body::ResponseBody;
 use self::{
@@ -184,7 +184,8 @@ pub(crate) async fn open(
             (Conn::Http1 { sender, shared: Arc::clone(&shared) }, Engine::Http1(Box::pin(conn.with_upgrades())))
         }
         Protocol::Http2 => {
-            let mut builder = http2::Builder::new(Executor);
+            let executor = Executor::default();
+            let mut builder = http2::Builder::new(executor.clone());
             builder.timer(TokioTimer::new());
             builder.max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX));
             // So that every header block can be read by itself, and interim responses be told from the final one.
@@ -199,15 +200,24 @@ pub(crate) async fn open(
                 builder.initial_connection_window_size(connection);
             }
             let (sender, conn) = builder.handshake(io).await.map_err(failed)?;
-            (Conn::Http2 { sender, shared: Arc::clone(&shared) }, Engine::Http2(Box::new(conn)))
+            (Conn::Http2 { sender, shared: Arc::clone(&shared) }, Engine::Http2(Box::new(conn), executor))
         }
     };
     Ok((conn, Driver::new(engine, shared, hooks)))
 }
 
 /// Runs hyper's HTTP/2 tasks, outside of any caller's span.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Executor;
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Executor(Arc<OnceLock<AbortHandle>>);
+
+impl Executor {
+    /// Ends the connection, whatever it is at.
+    fn abort(&self) {
+        if let Some(task) = self.0.get() {
+            task.abort();
+        }
+    }
+}
 
 impl<F> hyper::rt::Executor<F> for Executor
 where
@@ -215,7 +225,11 @@ where
 {
     fn execute(&self, future: F) {
         // Boxed, it is moved once: a task moves what it is given five times, some 1.5k instructions for each request.
-        tokio::spawn(Box::pin(future));
+        let task = tokio::spawn(Box::pin(future));
+        if self.0.get().is_none() {
+            // The first one is the connection's own.
+            let _ = self.0.set(task.abort_handle());
+        }
     }
 }
 
@@ -401,7 +415,7 @@ impl Loan {
             Self::Http2(stream) => {
                 // What the application left unread is given up: hyper resets the stream.
                 drop(after);
-                if !exchange.is_request_over() {
+                if !exchange.is_stream_over() {
                     stream.shared.desk().unfinished(exchange);
                 }
                 exchange.when_free(stream);

@@ -334,6 +334,9 @@ impl Wire {
             }
             Fact::Reset { stream, code } => {
                 self.http2(|streams| streams.record.resets_received += 1);
+                if let Some(exchange) = self.stream(stream) {
+                    exchange.cut();
+                }
                 self.reset(stream, code);
             }
             Fact::Data { .. } => {}

@@ -19,6 +19,7 @@ use rustls::{
 pub(crate) const NAMES: [&str; 3] = ["localhost", "origin.test", "127.0.0.1"];
 
 /// What a server needs to speak TLS, and what its clients need to trust it.
+#[derive(Clone)]
 pub(crate) struct Identity {
     pub(crate) root: CertificateDer<'static>,
     /// The authority's word that it has taken the leaf back: who reads it does not trust the leaf.
@@ -64,6 +65,25 @@ impl Identity {
         (this, ClientPem { certificate, key: key.serialize_pem() })
     }
 
+    /// A leaf that signed itself, beside an authority that knows nothing of it.
+    #[allow(dead_code, reason = "not every test program that has this file shows it")]
+    pub(crate) fn alone(alpn: &[&str]) -> Self {
+        let (authority, key) = (authority(), key());
+        let params = CertificateParams::new(NAMES.map(str::to_owned)).expect("valid names");
+        let leaf = params.self_signed(&key).expect("a certificate").der().clone();
+        Self::shown(&authority, alpn, leaf, &key, |builder, _| builder.with_no_client_auth())
+    }
+
+    /// A leaf that its authority signed, and whose signature somebody has changed.
+    #[allow(dead_code, reason = "not every test program that has this file shows it")]
+    pub(crate) fn forged(alpn: &[&str]) -> Self {
+        let (authority, key) = (authority(), key());
+        let params = CertificateParams::new(NAMES.map(str::to_owned)).expect("valid names");
+        let mut leaf = params.signed_by(&key, &authority).expect("a certificate").der().to_vec();
+        *leaf.last_mut().expect("a signature") ^= 1;
+        Self::shown(&authority, alpn, leaf.into(), &key, |builder, _| builder.with_no_client_auth())
+    }
+
     fn signed(
         authority: &CertifiedIssuer<'static, KeyPair>,
         alpn: &[&str],
@@ -78,8 +98,20 @@ impl Identity {
         params.distinguished_name.push(DnType::CommonName, "origin.test");
         params.serial_number = Some(LEAF.into());
         change(&mut params);
-        let leaf = params.signed_by(&leaf_key, authority).expect("a certificate");
+        let leaf = params.signed_by(&leaf_key, authority).expect("a certificate").der().clone();
+        Self::shown(authority, alpn, leaf, &leaf_key, clients)
+    }
 
+    fn shown(
+        authority: &CertifiedIssuer<'static, KeyPair>,
+        alpn: &[&str],
+        leaf: CertificateDer<'static>,
+        leaf_key: &KeyPair,
+        clients: impl FnOnce(
+            ConfigBuilder<ServerConfig, WantsVerifier>,
+            Arc<RootCertStore>,
+        ) -> ConfigBuilder<ServerConfig, WantsServerCert>,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::try_from(leaf_key.serialize_der()).expect("a key");
         let mut roots = RootCertStore::empty();
@@ -87,9 +119,8 @@ impl Identity {
         let builder = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("the provider's own versions");
-        let mut config = clients(builder, Arc::new(roots))
-            .with_single_cert(vec![leaf.der().clone()], key)
-            .expect("the leaf fits its key");
+        let mut config =
+            clients(builder, Arc::new(roots)).with_single_cert(vec![leaf], key).expect("the leaf fits its key");
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         Self {
             root: authority.der().clone(),

@@ -12,13 +12,21 @@ pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+#[allow(dead_code, reason = "hostile origins alone send it")]
+pub(crate) const PUSH_PROMISE: u8 = 5;
+#[allow(dead_code, reason = "hostile origins alone send it")]
+pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+#[allow(dead_code, reason = "hostile origins alone send it")]
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+#[allow(dead_code, reason = "hostile origins alone send it")]
+pub(crate) const CONTINUATION: u8 = 9;
 
 /// The bytes that a client begins with.
 pub(crate) const PREFACE: usize = 24;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// One frame.
 #[derive(Debug, Clone)]
@@ -31,7 +39,7 @@ pub(crate) struct Frame {
 
 /// The server's settings, and its word that it knows the client's.
 pub(crate) fn greeting() -> Step {
-    write([frame(SETTINGS, 0, 0, &[]), frame(SETTINGS, 1, 0, &[])].concat())
+    greeting_with(&[])
 }
 
 /// A response's head, with the end of its stream or without.
@@ -39,12 +47,25 @@ pub(crate) fn head(stream: u32, status: u16, fields: &[(&str, &str)], end: bool)
     // `:status` is number 8 of the static table (RFC 7541, appendix A).
     let mut block = vec![0x08];
     text(&mut block, &status.to_string());
+    block.extend(literal(fields));
+    frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block)
+}
+
+/// Fields as they are, pseudo-fields too: what a head is made of.
+pub(crate) fn literal(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
     for (name, value) in fields {
         block.push(0);
         text(&mut block, name);
         text(&mut block, value);
     }
-    frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block)
+    block
+}
+
+/// The server's settings with these values, and its word that it knows the client's.
+pub(crate) fn greeting_with(settings: &[(u16, u32)]) -> Step {
+    let values = settings.iter().flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat());
+    write([frame(SETTINGS, 0, 0, &values.collect::<Vec<_>>()), frame(SETTINGS, 1, 0, &[])].concat())
 }
 
 /// Bytes of a body, with the end of its stream or without.

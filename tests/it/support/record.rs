@@ -20,6 +20,8 @@ pub(crate) struct Connection {
     pub(crate) received: Vec<u8>,
     /// The request heads that a script read, as they came.
     pub(crate) heads: Vec<String>,
+    /// Bytes of a flood that the client, or the system for it, took.
+    pub(crate) flooded: usize,
     /// Requests that are being answered at this moment.
     pub(crate) in_flight: usize,
     /// Whether it is over, or at least the client's half of it.

@@ -32,6 +32,9 @@ pub(crate) enum Step {
     Write(Bytes),
     /// Writes these bytes again and again, one each time that so much time has passed, until the client has gone.
     Drip(&'static [u8], Duration),
+    /// Writes these bytes again and again, as fast as they are taken, until the client has gone.
+    #[allow(dead_code, reason = "hostile origins alone do it")]
+    Flood(Bytes),
     /// Writes beneath TLS, as nobody who has the keys would.
     WriteBeneath(Bytes),
     /// Waits until the test opens `origin.gate(name)`.
@@ -88,6 +91,10 @@ pub(crate) async fn play(
                     tokio::time::sleep(*pause).await;
                 }
             }
+            Step::Flood(bytes) => loop {
+                wire.io().write_all(bytes).await?;
+                record.send_modify(|record| record.connection(number).flooded += bytes.len());
+            },
             Step::WriteBeneath(bytes) => drop(wire.tcp().try_write(bytes)?),
             Step::Gate(name) => gates.get(name).wait().await,
             Step::Close => break,
