@@ -233,11 +233,13 @@ fn nghttpd(folder: &Path, port: u16) -> Child {
     spawn(command, folder, File::create(folder.join("access.log")).unwrap().into())
 }
 
-/// `[id=1] [  0.492] recv (stream_id=1) traceparent: 00-…`; all other lines of a trace are of no use here.
+/// `[id=1] [  0.492] recv (stream_id=1, sensitive) traceparent: 00-…`, as that field is not to be indexed; all other lines of
+/// a trace are of no use here.
 fn read_nghttpd(line: &str) -> Option<Served> {
     let (head, traceparent) = line.split_once(") traceparent: ")?;
     let (connection, _) = head.strip_prefix("[id=")?.split_once(']')?;
     let (_, stream) = head.split_once("recv (stream_id=")?;
+    let stream = stream.split(',').next()?;
     Some(Served {
         connection: connection.to_owned(),
         traceparent: traceparent.trim_end().to_owned(),
