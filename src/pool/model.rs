@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use proptest::prelude::*;
+use proptest::{prelude::*, test_runner::TestRunner};
 
 use super::{
     core::Core,
@@ -453,4 +453,37 @@ proptest! {
             model.run(step);
         }
     }
+}
+
+// The same promises for a million steps, in `.ci/run full`. The sequences are longer as well: a pool in use for long has met
+// every limit and every kind of end.
+
+fn half_a_million_steps(hosts: [&str; 3], config: impl Strategy<Value = PoolConfig>) {
+    let steps = Cell::new(0);
+    let mut runner = TestRunner::new(ProptestConfig::with_cases(3_300));
+    let result = runner.run(&(config, prop::collection::vec(step(), 120..200)), |(config, sequence)| {
+        let mut model = Model::of(config, hosts);
+        sequence.iter().for_each(|step| model.run(step));
+        steps.set(steps.get() + sequence.len());
+        Ok(())
+    });
+    result.unwrap_or_else(|failure| panic!("{failure}"));
+    assert!(steps.get() >= 500_000, "only {} steps", steps.get());
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn half_a_million_steps_keep_the_promises() {
+    half_a_million_steps(["http://a/", "https://b/", "https://c/"], config());
+}
+
+#[test]
+#[ignore = "takes a minute"]
+fn waiters_of_all_hosts_stand_in_one_line_for_half_a_million_steps() {
+    let config = (1_usize..4, any::<bool>()).prop_map(|(max, late_binding)| PoolConfig {
+        max_connections: Some(max),
+        late_binding,
+        ..PoolConfig::default()
+    });
+    half_a_million_steps(["http://a/", "http://b/", "http://c/"], config);
 }
