@@ -64,11 +64,13 @@ fn authority(origin: &Origin) -> PathBuf {
     file
 }
 
-/// The one trace of a run, once its root and every span's parent are there.
-async fn only_trace(jaeger: &Jaeger) -> Trace {
+/// The one trace of a run, once its root, its requests and every span's parent are there. They come in several messages.
+async fn only_trace(jaeger: &Jaeger, requests: usize) -> Trace {
     let is_whole = |trace: &Trace| {
         let here = |id: &String| trace.spans.iter().any(|span| span.id == *id);
-        !trace.named("httptrace").is_empty() && trace.spans.iter().filter_map(|span| span.parent.as_ref()).all(here)
+        !trace.named("httptrace").is_empty()
+            && trace.named("GET").len() >= requests
+            && trace.spans.iter().filter_map(|span| span.parent.as_ref()).all(here)
     };
     let mut traces = jaeger.until(SERVICE, "a whole trace", |traces| traces.iter().any(is_whole)).await;
     assert_eq!(traces.len(), 1, "one run is one trace");
@@ -116,7 +118,7 @@ async fn a_cold_request_and_reused_ones_are_one_picture() {
             let ca = ca.to_str().unwrap();
             let (code, said) = run(&jaeger, protocol, &[version, "--cacert", ca, "-n", "3", &url]).await;
             assert_eq!((code, said.as_str()), (0, ""));
-            let trace = only_trace(&jaeger).await;
+            let trace = only_trace(&jaeger, 3).await;
             assert_eq!(without_lost_addresses(&trace), THREE);
             let set_up = (trace.id.clone(), trace.only("get-connection").id.clone());
             let links: Vec<_> = trace.named("GET").iter().map(|span| span.links.clone()).collect();
@@ -132,7 +134,7 @@ async fn a_run_that_fails_is_red_up_to_its_root() {
         let (jaeger, refusing) = (Jaeger::start().await, Refusing::new());
         let (code, said) = run(&jaeger, protocol, &[&format!("http://{}/", refusing.addr())]).await;
         assert_eq!(code, 7, "{said}");
-        let trace = only_trace(&jaeger).await;
+        let trace = only_trace(&jaeger, 1).await;
         assert_eq!(trace.to_string(), "httptrace !\n  GET !\n    get-connection !\n      connect !\n");
     }
 }
@@ -147,7 +149,7 @@ async fn a_hundred_requests_at_once_are_one_trace_that_reads() {
             let args = [version, "--cacert", ca.to_str().unwrap(), "-n", "100", "-c", "4", &url];
             let (code, said) = run(&jaeger, protocol, &args).await;
             assert_eq!((code, said.as_str()), (0, ""));
-            let trace = only_trace(&jaeger).await;
+            let trace = only_trace(&jaeger, 100).await;
             let requests = trace.named("GET");
             assert_eq!(requests.len(), 100);
             assert_eq!(trace.spans.iter().filter(|span| span.is_error()).count(), 0);
