@@ -461,7 +461,7 @@ impl Call {
         if shared.info.protocol == Protocol::Http2 && self.attempt.info.is_some() {
             keep_out_of_table(&mut head.headers);
         }
-        let body = RequestBody::new(payload, Arc::clone(&exchange), &shared);
+        let body = RequestBody::new(payload, Arc::clone(&exchange), shared.info.protocol);
         exchange::send(conn, Request::from_parts(head, body), exchange, guards, asks)
     }
 

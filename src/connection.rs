@@ -23,7 +23,7 @@ pub struct ConnectionInfo {
     /// The protocol that was negotiated or asked for.
     pub protocol: Protocol,
     /// The TLS session; absent on a plain connection.
-    pub tls: Option<TlsInfo>,
+    pub tls: Option<Box<TlsInfo>>,
     /// When it was ready for use.
     pub ready: Instant,
     /// The span of its set-up, for links; absent where that was not sampled.

@@ -88,7 +88,7 @@ impl Dial {
             local: dialed.local,
             peer: dialed.peer,
             protocol,
-            tls: dialed.tls,
+            tls: dialed.tls.map(Box::new),
             ready: clock::now(),
             setup,
             peer_text: OnceLock::new(),

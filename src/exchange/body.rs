@@ -22,7 +22,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{
-    After, Loan, Shared, failure,
+    After, Loan, failure,
     marks::{BodyError, Exchange},
     upload::May,
 };
@@ -100,67 +100,51 @@ impl Payload {
     }
 }
 
-/// A request's body on its way to hyper. Two words: hyper moves a request a dozen times, and a move of more than 256 bytes
-/// costs twice as much.
-pub(crate) enum RequestBody {
-    Empty(Arc<Exchange>),
-    Carrying(Box<Carrying>),
-}
+/// A request's body on its way to hyper: one word, and what it carries is kept with the exchange. hyper has room for 31
+/// requests on every connection, so each word here is 248 bytes of an idle one.
+pub(crate) struct RequestBody(Arc<Exchange>);
 
-const _: () = assert!(size_of::<http::Request<RequestBody>>() <= 240, "with hyper's callback beside it: 256");
+const _: () = assert!(size_of::<Option<RequestBody>>() == size_of::<usize>(), "one word");
 
 /// A body that has bytes, or may have some.
-pub(crate) struct Carrying {
+pub(super) struct Carrying {
     payload: Payload,
-    exchange: Arc<Exchange>,
-    shared: Arc<Shared>,
+    protocol: Protocol,
     /// Until when it waits for `100 Continue`, or may go on behind the answer.
     timer: Option<(Instant, Pin<Box<Sleep>>)>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, shared: &Arc<Shared>) -> Self {
-        match payload {
-            Payload::Empty | Payload::Gone => Self::Empty(exchange),
-            payload => {
-                Self::Carrying(Box::new(Carrying { payload, exchange, shared: Arc::clone(shared), timer: None }))
-            }
+    pub(crate) fn new(payload: Payload, exchange: Arc<Exchange>, protocol: Protocol) -> Self {
+        if !matches!(payload, Payload::Empty | Payload::Gone) {
+            exchange.carry(Some(Box::new(Carrying { payload, protocol, timer: None })));
         }
-    }
-
-    fn exchange(&self) -> &Arc<Exchange> {
-        match self {
-            Self::Empty(exchange) => exchange,
-            Self::Carrying(carrying) => &carrying.exchange,
-        }
+        Self(exchange)
     }
 
     /// The payload of a request that hyper gave back.
-    pub(crate) fn into_payload(mut self) -> Payload {
-        match &mut self {
-            Self::Empty(_) => Payload::Empty,
-            Self::Carrying(carrying) => std::mem::replace(&mut carrying.payload, Payload::Gone),
-        }
+    pub(crate) fn into_payload(self) -> Payload {
+        self.0.carry(None).map_or(Payload::Empty, |carrying| carrying.payload)
     }
 }
 
 impl Carrying {
     /// Whether the next bytes may go.
-    fn poll_permission(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
+    fn poll_permission(&mut self, exchange: &Exchange, cx: &mut Context<'_>) -> Poll<Result<(), GivenUp>> {
         // Nothing is to come, or all of it at once.
         if matches!(self.payload, Payload::Empty | Payload::Gone) {
             return Poll::Ready(Ok(()));
         }
         loop {
-            let http2 = self.shared.info.protocol == Protocol::Http2;
-            match self.exchange.may_upload(cx) {
+            let http2 = self.protocol == Protocol::Http2;
+            match exchange.may_upload(cx) {
                 May::Go => return Poll::Ready(Ok(())),
                 May::Stop if http2 => return Poll::Ready(Err(GivenUp::new())),
                 // HTTP/1: the driver closes the connection.
                 May::Stop | May::Wait(None) => return Poll::Pending,
                 May::Wait(Some(until)) => {
                     ready!(self.poll_timer(until, cx));
-                    self.exchange.stop_expecting();
+                    exchange.stop_expecting();
                 }
                 May::GoUntil(until) if http2 => {
                     let late = self.poll_timer(until, cx).is_ready();
@@ -169,6 +153,43 @@ impl Carrying {
                 May::GoUntil(_) => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    fn poll_frame(
+        &mut self,
+        exchange: &Exchange,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Err(given_up) = ready!(self.poll_permission(exchange, cx)) {
+            return Poll::Ready(Some(Err(given_up.into())));
+        }
+        let frame = match &mut self.payload {
+            Payload::Empty | Payload::Gone => None,
+            Payload::Full(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.payload = Payload::Gone;
+                Some(Ok(Frame::data(bytes)))
+            }
+            Payload::Stream(body) => match ready!(Pin::new(body).poll_frame(cx)) {
+                Some(Err(error)) => {
+                    let error = BodyError(error.into());
+                    exchange.body_failed(error.clone());
+                    Some(Err(error.into()))
+                }
+                frame => frame,
+            },
+        };
+        match &frame {
+            None => exchange.body_over(),
+            Some(Ok(frame)) => {
+                exchange.given(frame.data_ref().map_or(0, Bytes::len));
+                if self.payload.is_end() {
+                    exchange.body_over();
+                }
+            }
+            Some(Err(_)) => {}
+        }
+        Poll::Ready(frame)
     }
 
     fn poll_timer(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
@@ -207,73 +228,38 @@ impl Body for RequestBody {
     type Error = BoxError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let this = match self.get_mut() {
-            Self::Empty(exchange) => {
-                exchange.body_over();
-                return Poll::Ready(None);
-            }
-            Self::Carrying(carrying) => carrying,
+        let exchange = &self.0;
+        // Taken while it is polled: the application's body is not called under a lock.
+        let Some(mut carrying) = exchange.carry(None) else {
+            exchange.body_over();
+            return Poll::Ready(None);
         };
-        match this.poll_permission(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(given_up)) => return Poll::Ready(Some(Err(given_up.into()))),
-            Poll::Pending => return Poll::Pending,
-        }
-        let frame = match &mut this.payload {
-            Payload::Empty | Payload::Gone => None,
-            Payload::Full(bytes) => {
-                let bytes = std::mem::take(bytes);
-                this.payload = Payload::Gone;
-                Some(Ok(Frame::data(bytes)))
-            }
-            Payload::Stream(body) => match Pin::new(body).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Err(error))) => {
-                    let error = BodyError(error.into());
-                    this.exchange.body_failed(error.clone());
-                    Some(Err(error.into()))
-                }
-                Poll::Ready(frame) => frame,
-            },
-        };
-        match &frame {
-            None => this.exchange.body_over(),
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                this.exchange.body_bytes(bytes);
-                this.shared.wire.given(&this.exchange, bytes);
-                if this.payload.is_end() {
-                    this.exchange.body_over();
-                }
-            }
-            Some(Err(_)) => {}
-        }
-        Poll::Ready(frame)
+        let polled = carrying.poll_frame(exchange, cx);
+        exchange.carry(Some(carrying));
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        let (end, exchange) = match self {
-            Self::Empty(exchange) => (true, exchange),
-            Self::Carrying(carrying) => (carrying.payload.is_end(), &carrying.exchange),
-        };
-        exchange.dispatch(end);
+        let end = self.0.carries(|carrying| carrying.is_none_or(|carrying| carrying.payload.is_end()));
+        self.0.dispatch(end);
         if end {
-            exchange.body_over();
+            self.0.body_over();
         }
         end
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty(_) => SizeHint::with_exact(0),
-            Self::Carrying(carrying) => carrying.payload.size_hint(),
-        }
+        self.0.carries(|carrying| {
+            carrying.map_or_else(|| SizeHint::with_exact(0), |carrying| carrying.payload.size_hint())
+        })
     }
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        self.exchange().never_dispatched();
+        // hyper is done with it: the response may still be read for long.
+        drop(self.0.carry(None));
+        self.0.never_dispatched();
     }
 }
 

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 
 use super::{
     Stream,
+    body::Carrying,
     upload::{May, Upload},
     wire::Wire,
 };
@@ -44,6 +45,8 @@ pub(crate) struct Exchange {
     upload: Mutex<Upload>,
     terms: Terms,
     on_free: Mutex<Option<Stream>>,
+    /// What of the request's body hyper has not asked for yet.
+    carrying: Mutex<Option<Box<Carrying>>>,
     body_error: OnceLock<BodyError>,
     /// A response body without bytes, kept until its stream has ended.
     parked: Mutex<Option<Incoming>>,
@@ -138,6 +141,7 @@ impl Exchange {
             terms,
             upload: Mutex::new(terms.expect.map_or_else(Upload::default, Upload::expecting)),
             on_free: Mutex::default(),
+            carrying: Mutex::default(),
             body_error: OnceLock::new(),
             parked: Mutex::default(),
             aborted: OnceLock::new(),
@@ -185,10 +189,19 @@ impl Exchange {
         self.lock().touched = true;
     }
 
-    /// The request has a body, and this much of it was handed over.
-    pub(crate) fn body_bytes(&self, bytes: usize) {
-        let mut marks = self.lock();
-        *marks.body_bytes.get_or_insert(0) += bytes as u64;
+    /// Keeps the body, or takes it.
+    pub(super) fn carry(&self, body: Option<Box<Carrying>>) -> Option<Box<Carrying>> {
+        std::mem::replace(&mut *self.carrying.lock().unwrap_or_else(PoisonError::into_inner), body)
+    }
+
+    pub(super) fn carries<T>(&self, read: impl FnOnce(Option<&Carrying>) -> T) -> T {
+        read(self.carrying.lock().unwrap_or_else(PoisonError::into_inner).as_deref())
+    }
+
+    /// The request has a body, and this much of it was handed over to hyper.
+    pub(super) fn given(&self, bytes: usize) {
+        *self.lock().body_bytes.get_or_insert(0) += bytes as u64;
+        self.wire.given(self, bytes);
     }
 
     /// The application's body failed.

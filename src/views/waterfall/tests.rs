@@ -65,7 +65,7 @@ impl Script {
             local: None,
             peer: Some(peer),
             protocol: Protocol::Http1,
-            tls: Some(tls),
+            tls: Some(Box::new(tls)),
             ready: self.at(0),
             setup: None,
             peer_text: std::sync::OnceLock::new(),
@@ -84,7 +84,7 @@ impl Script {
 
     fn cold(&self) {
         let connection = self.connection();
-        let tls = connection.tls.as_ref();
+        let tls = connection.tls.as_deref();
         self.dns_and_connect(None);
         self.recorder.tls_handshake_start(&TlsHandshakeStartInfo { at: self.at(392), server_name: Some("localhost") });
         self.recorder.tls_handshake_done(&TlsHandshakeDoneInfo { at: self.at(1490), tls, error: None });
