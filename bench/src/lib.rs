@@ -83,6 +83,15 @@ impl Bench {
         rows::hold(self, row, held, self.workload.requests, meter)
     }
 
+    /// Measures requests of two worker threads that share one client.
+    ///
+    /// # Errors
+    ///
+    /// When a request fails, or when the row has none such.
+    pub fn run_workers(&self, row: Row, meter: &mut impl Meter) -> Result<(), BoxError> {
+        rows::run_workers(self, row, meter)
+    }
+
     /// How many requests there are.
     pub fn many(&self) -> usize {
         self.workload.requests

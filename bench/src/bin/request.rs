@@ -1,4 +1,4 @@
-//! Runs one row: `request ROW PROTOCOL LOAD REQUESTS`, started by `bench/run`.
+//! Runs one row: `request ROW PROTOCOL LOAD REQUESTS`, started by `bench/run`. LOAD `workers`: two threads, 64 at once.
 //!
 //! Nothing is counted inside. Callgrind collects while the thread is in the library's measured function, or of the whole
 //! process; natively, the processor time of the measured part is printed in microseconds per request.
@@ -33,6 +33,13 @@ fn main() -> Result<(), BoxError> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve"] => serve(),
+        [row, protocol, "workers", requests] => {
+            let workload = Workload::parse(protocol, "c64", requests)?;
+            let mut cpu = Cpu { nanos: 0 };
+            Bench::new(workload)?.run_workers(Row::parse(row)?, &mut cpu)?;
+            println!("{:.1}", cpu.nanos as f64 / 1e3 / workload.requests as f64);
+            Ok(())
+        }
         [row, protocol, load, requests] => {
             let workload = Workload::parse(protocol, load, requests)?;
             let mut cpu = Cpu { nanos: 0 };
@@ -40,6 +47,6 @@ fn main() -> Result<(), BoxError> {
             println!("{:.1}", cpu.nanos as f64 / 1e3 / workload.requests as f64);
             Ok(())
         }
-        _ => Err("usage: request ROW h1|h1tls|h2 seq|c64|new|big REQUESTS".into()),
+        _ => Err("usage: request ROW h1|h1tls|h2 seq|c64|new|big|workers REQUESTS".into()),
     }
 }

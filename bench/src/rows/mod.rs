@@ -8,6 +8,7 @@ mod held;
 mod ours;
 mod peers;
 mod plain;
+mod workers;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -15,7 +16,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 
 pub use self::{crowds::Crowd, held::Held};
-pub(crate) use self::{crowds::run as run_crowd, held::run as hold};
+pub(crate) use self::{crowds::run as run_crowd, held::run as hold, workers::run as run_workers};
 use crate::{Bench, BoxError, Meter};
 
 /// One way of sending the request.
@@ -25,6 +26,8 @@ pub enum Row {
     Raw,
     /// hyper-util's pooled client, nothing around it.
     HyperUtil,
+    /// The same, sending a `traceparent` of its own with each request: what no client can send for less.
+    HyperUtilTraceparent,
     /// reqwest, nothing around it.
     Reqwest,
     /// reqwest-tracing around reqwest: one span a request.
@@ -55,6 +58,7 @@ impl Row {
         Ok(match name {
             "raw" => Self::Raw,
             "hyper-util" => Self::HyperUtil,
+            "hyper-util-traceparent" => Self::HyperUtilTraceparent,
             "reqwest" => Self::Reqwest,
             "reqwest-tracing" => Self::ReqwestTracing,
             "tower-otel" => Self::TowerOtel,
@@ -72,7 +76,8 @@ impl Row {
 pub(crate) fn run(bench: &Bench, row: Row, meter: &mut impl Meter) -> Result<(), BoxError> {
     match row {
         Row::Raw => bench.drive(&plain::Raw::new(bench)?, meter),
-        Row::HyperUtil => bench.drive(&plain::HyperUtil::new(bench)?, meter),
+        Row::HyperUtil => bench.drive(&plain::HyperUtil::new(bench, false)?, meter),
+        Row::HyperUtilTraceparent => bench.drive(&plain::HyperUtil::new(bench, true)?, meter),
         Row::Reqwest => bench.drive(&plain::Reqwest::new(bench)?, meter),
         Row::ReqwestTracing => peers::reqwest_tracing(bench, meter),
         Row::TowerOtel => peers::tower_otel(bench, meter),

@@ -1,6 +1,9 @@
 //! Clients with nothing around them: the floor, the yardstick, and what most programs use.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::{Cell, RefCell},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use http::{Uri, header};
@@ -136,19 +139,31 @@ pub(super) enum Legacy<B> {
 pub(super) struct HyperUtil {
     client: Legacy<Empty<Bytes>>,
     uri: Uri,
+    /// The next `traceparent`, if one is sent.
+    traceparent: Option<Cell<u8>>,
 }
 
 impl HyperUtil {
-    pub(super) fn new(bench: &Bench) -> Result<Self, BoxError> {
-        Ok(Self { client: legacy(bench)?, uri: bench.uri()? })
+    pub(super) fn new(bench: &Bench, traceparent: bool) -> Result<Self, BoxError> {
+        Ok(Self { client: legacy(bench)?, uri: bench.uri()?, traceparent: traceparent.then(Cell::default) })
     }
 }
 
 impl Fetch for HyperUtil {
     async fn fetch(&self) -> Result<usize, BoxError> {
+        let mut request = get(&self.uri);
+        if let Some(next) = &self.traceparent {
+            let mut text = *b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+            next.set((next.get() + 1) % 10);
+            text[40] = b'0' + next.get();
+            let mut value = header::HeaderValue::from_bytes(&text)?;
+            // As ours: in no header table, where it would be compared with all before it.
+            value.set_sensitive(true);
+            request.headers_mut().insert("traceparent", value);
+        }
         let response = match &self.client {
-            Legacy::Plain(client) => client.request(get(&self.uri)).await?,
-            Legacy::Tls(client) => client.request(get(&self.uri)).await?,
+            Legacy::Plain(client) => client.request(request).await?,
+            Legacy::Tls(client) => client.request(request).await?,
         };
         length(response).await
     }
