@@ -186,6 +186,10 @@ impl Timeline {
 
     fn step(&mut self, start: Instant, detail: SetupDetail) {
         if self.setup.len() < MAX_SETUP {
+            if self.setup.is_empty() {
+                // A lookup and a connect, or one of them with TLS; many requests at once may each have a dial of their own.
+                self.setup.reserve_exact(2);
+            }
             self.setup.push(SetupPhase { start, end: None, error: None, detail });
         } else {
             self.dropped_events = self.dropped_events.saturating_add(1);
