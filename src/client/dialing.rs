@@ -87,6 +87,8 @@ impl Dial {
             id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
             local: dialed.local,
             peer: dialed.peer,
+            // Asked only where it may be told: it is a system call.
+            socket_cookie: if self.hooks.installed() { dialed.transport.cookie() } else { None },
             protocol,
             tls: dialed.tls.map(Box::new),
             ready: clock::now(),

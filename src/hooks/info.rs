@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -89,6 +90,8 @@ infos! {
         attempt: u32,
         /// This end's address; absent if the connect failed, and with a connector.
         local: Option<SocketAddr>,
+        /// The kernel's number for the socket, the key to its tools: [`ConnectionInfo::socket_cookie`].
+        socket_cookie: Option<NonZeroU64>,
         /// Why it failed; `canceled` if another address won.
         error: Option<&'a Error>,
     }

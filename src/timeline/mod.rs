@@ -10,6 +10,7 @@ mod segments;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -202,6 +203,8 @@ pub enum SetupDetail {
         peer: Option<SocketAddr>,
         /// This end's address.
         local: Option<SocketAddr>,
+        /// The kernel's number for the socket: [`ConnectionInfo::socket_cookie`].
+        socket_cookie: Option<NonZeroU64>,
         /// Which address of the dial, from 1.
         attempt: u32,
     },

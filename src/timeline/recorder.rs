@@ -348,7 +348,8 @@ impl ClientTrace for Recorder {
     fn connect_start(&self, info: &ConnectStartInfo) {
         self.record("connect_start", Some(info.at), |live| {
             setup_hook(live.timeline, |timeline| {
-                let detail = SetupDetail::Connect { peer: info.addr, local: None, attempt: info.attempt };
+                let detail =
+                    SetupDetail::Connect { peer: info.addr, local: None, socket_cookie: None, attempt: info.attempt };
                 timeline.step(info.at, detail);
             });
         });
@@ -357,8 +358,8 @@ impl ClientTrace for Recorder {
     fn connect_done(&self, info: &ConnectDoneInfo<'_>) {
         self.record("connect_done", Some(info.at), |live| {
             live.timeline.ended(info.at, info.error, |detail| match detail {
-                SetupDetail::Connect { local, attempt, .. } if *attempt == info.attempt => {
-                    *local = info.local;
+                SetupDetail::Connect { local, socket_cookie, attempt, .. } if *attempt == info.attempt => {
+                    (*local, *socket_cookie) = (info.local, info.socket_cookie);
                     true
                 }
                 _ => false,

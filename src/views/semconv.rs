@@ -60,6 +60,10 @@ names! {
 
 // Children: docs/registry/attributes/{dns,network,tls}.md.
 names! {
+    /// The address of this end of the socket.
+    NETWORK_LOCAL_ADDRESS = "network.local.address";
+    /// Its port.
+    NETWORK_LOCAL_PORT = "network.local.port";
     /// `ipv4` or `ipv6`.
     NETWORK_TYPE = "network.type";
     /// `tcp`.
@@ -98,6 +102,10 @@ names! {
     CONNECTION_IDLE_TIME = "httptrace.connection.idle_time";
     /// From ready for use to in hand, in seconds.
     CONNECTION_AGE = "httptrace.connection.age";
+    /// The kernel's number for the socket (`SO_COOKIE`, Linux).
+    SOCKET_COOKIE = "httptrace.connection.socket_cookie";
+    /// Whole days that the server's certificate is still valid for.
+    TLS_SERVER_DAYS_LEFT = "httptrace.tls.server.days_left";
     /// Which request on it this is, from 1.
     CONNECTION_REQUEST_NUMBER = "httptrace.connection.request_number";
     /// Why the attempt before was given up for this one.

@@ -13,7 +13,7 @@ use httptrace::{
 };
 use serde::Serialize;
 
-use crate::mark::Mark;
+use crate::{date::date_time, mark::Mark};
 
 /// The line of an attempt, with its newline.
 pub(crate) fn line(timeline: &Timeline) -> String {
@@ -76,6 +76,9 @@ struct Connection {
     request_number: u64,
     local: Option<String>,
     peer: Option<String>,
+    /// The kernel's number for the socket: what its own tools know it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket_cookie: Option<u64>,
     http2_stream_id: Option<u32>,
 }
 
@@ -93,6 +96,11 @@ struct Tls<'a> {
     alpn: Option<&'a str>,
     resumed: bool,
     server_name: Option<&'a str>,
+    /// The end of the certificate's validity, and the whole days to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -187,6 +195,7 @@ fn connection(timeline: &Timeline) -> Option<Connection> {
         request_number: used.request_number,
         local: used.info.local.map(|addr| addr.to_string()),
         peer: used.info.peer.map(|addr| addr.to_string()),
+        socket_cookie: used.info.socket_cookie.map(std::num::NonZeroU64::get),
         http2_stream_id: timeline.stream_id,
     })
 }
@@ -208,6 +217,8 @@ fn tls(timeline: &Timeline) -> Option<Tls<'_>> {
         alpn: tls.alpn.as_deref(),
         resumed: tls.resumed,
         server_name: tls.server_name.as_deref(),
+        not_after: tls.leaf.as_ref().map(|leaf| format!("{}Z", date_time(leaf.not_after))),
+        days_left: tls.leaf.as_ref().map(|leaf| leaf.days_left(timeline.anchor.system(timeline.start))),
     })
 }
 

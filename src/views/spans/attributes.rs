@@ -1,5 +1,7 @@
 //! Which facts of a record are attributes of which span. Absent is absent: nothing is zero because it is unknown.
 
+use std::time::SystemTime;
+
 use http::HeaderValue;
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 
@@ -52,6 +54,10 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
         span.set(NETWORK_PROTOCOL_VERSION, Fact::Word(version));
     }
     let Some(used) = &timeline.connection else { return };
+    // A reused connection has no `tls` span to say it.
+    if let Some(days) = used.info.soon_expired(timeline.anchor.system(timeline.start)) {
+        span.set(TLS_SERVER_DAYS_LEFT, Fact::Int(days));
+    }
     if let (Some(peer), Some(text)) = (used.info.peer, used.info.peer_text()) {
         span.set(NETWORK_PEER_ADDRESS, Fact::Shared(text));
         span.set(NETWORK_PEER_PORT, Fact::Int(peer.port().into()));
@@ -104,7 +110,7 @@ pub(super) fn event(kind: EventKind, all: &mut impl Attributes) {
 /// The attributes of a child span.
 pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl Attributes) {
     if let Some(detail) = phase.detail {
-        return setup(detail, all);
+        return setup(detail, timeline.anchor.system(phase.end), all);
     }
     match phase.phase {
         Phase::GetConnection => {
@@ -131,9 +137,9 @@ pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl A
     }
 }
 
-/// The attributes of a step of a dial, with room for `error.type`.
-pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
-    all.room(8);
+/// The attributes of a step of a dial that ended at `end`, with room for `error.type`.
+pub(super) fn setup(detail: &SetupDetail, end: SystemTime, all: &mut impl Attributes) {
+    all.room(10);
     match detail {
         SetupDetail::Dns { host, addrs, coalesced } => {
             all.set(DNS_QUESTION_NAME, Fact::Text(host));
@@ -143,12 +149,19 @@ pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
             }
             all.set(DNS_COALESCED, Fact::Bool(*coalesced));
         }
-        SetupDetail::Connect { peer, attempt, .. } => {
+        SetupDetail::Connect { peer, local, socket_cookie, attempt } => {
             if let Some(peer) = peer {
                 all.put(KeyValue::new(NETWORK_PEER_ADDRESS, peer.ip().to_string()));
                 all.set(NETWORK_PEER_PORT, Fact::Int(peer.port().into()));
                 all.set(NETWORK_TYPE, Fact::Word(if peer.is_ipv4() { "ipv4" } else { "ipv6" }));
                 all.set(NETWORK_TRANSPORT, Fact::Word("tcp"));
+            }
+            if let Some(local) = local {
+                all.put(KeyValue::new(NETWORK_LOCAL_ADDRESS, local.ip().to_string()));
+                all.set(NETWORK_LOCAL_PORT, Fact::Int(local.port().into()));
+            }
+            if let Some(cookie) = socket_cookie {
+                all.set(SOCKET_COOKIE, int(cookie.get()));
             }
             all.set(CONNECT_ATTEMPT, Fact::Int((*attempt).into()));
         }
@@ -164,13 +177,13 @@ pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
                 all.set(SERVER_ADDRESS, Fact::Text(name));
             }
             if let Some(tls) = tls {
-                session(tls, all);
+                session(tls, end, all);
             }
         }
     }
 }
 
-fn session(tls: &TlsInfo, all: &mut impl Attributes) {
+fn session(tls: &TlsInfo, end: SystemTime, all: &mut impl Attributes) {
     all.set(TLS_PROTOCOL_VERSION, Fact::Word(tls.version));
     all.set(TLS_CIPHER, Fact::Text(&tls.cipher));
     if let Some(alpn) = &tls.alpn {
@@ -181,6 +194,7 @@ fn session(tls: &TlsInfo, all: &mut impl Attributes) {
         all.set(TLS_SERVER_SUBJECT, Fact::Text(&leaf.subject));
         all.set(TLS_SERVER_ISSUER, Fact::Text(&leaf.issuer));
         all.put(KeyValue::new(TLS_SERVER_NOT_AFTER, iso_8601(leaf.not_after)));
+        all.set(TLS_SERVER_DAYS_LEFT, Fact::Int(leaf.days_left(end)));
     }
 }
 

@@ -53,6 +53,7 @@ fn facts(timeline: &Timeline) -> Vec<String> {
             facts.extend(connection.info.tls.as_ref().map(|tls| format!("TLS {}", tls.version)));
         }
         facts.push(origin(connection));
+        facts.extend(expiry(timeline, connection));
     }
     facts.extend(timeline.stream_id.map(|stream| format!("stream {stream}")));
     if timeline.request.attempt > 1 {
@@ -90,6 +91,17 @@ fn origin(connection: &ConnectionUse) -> String {
         ConnOutcome::HandedOver => format!("connection #{id} handed over, {nth}"),
         ConnOutcome::Shared => format!("shared connection #{id}, {nth}"),
     }
+}
+
+/// How long the server's certificate is still valid, where somebody should see to it.
+fn expiry(timeline: &Timeline, connection: &ConnectionUse) -> Option<String> {
+    let days = connection.info.soon_expired(timeline.anchor.system(timeline.start))?;
+    let counted = |days: i64| format!("{days} day{}", if days == 1 { "" } else { "s" });
+    Some(match days {
+        0 => "certificate expires within a day".to_owned(),
+        1.. => format!("certificate expires in {}", counted(days)),
+        ..0 => format!("certificate expired {} ago", counted(-days)),
+    })
 }
 
 fn row(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Row {

@@ -1,0 +1,6 @@
+//! Facts that are not marks: of the certificate, of the socket, of the server's own word, of who kept whom waiting. Each is
+//! provoked by an origin, and looked for on the spans, in the record and in the waterfall.
+
+mod connections;
+
+use super::scene;
