@@ -1,6 +1,7 @@
 //! The settings of a client, and the one place where its parts are put together.
 
 mod detail;
+mod facts;
 mod limits;
 mod pooling;
 mod reaching;

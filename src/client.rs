@@ -454,6 +454,7 @@ impl Call {
             is_connect: asks.is_connect,
             response_header: config.response_header_timeout,
             body_idle: config.body_idle_timeout,
+            facts: config.facts,
         };
         // What is sent now: with the fields that frame it, and its host.
         self.attempt.capture(&self.inner.capture.request, &head.headers);

@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
+use crate::facts::Wanted;
+
 /// Limits of the pool.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolConfig {
@@ -222,6 +224,8 @@ pub(crate) struct ExchangeConfig {
     pub(crate) http2_keep_alive: Option<Http2KeepAlive>,
     /// Bytes that an HTTP/2 peer may send before an update, per stream and in all. hyper's: 2 MiB and 5 MiB.
     pub(crate) http2_windows: Option<(u32, u32)>,
+    /// What is gathered beside the marks. Nothing: it costs system calls, or readings of the clock.
+    pub(crate) facts: Wanted,
 }
 
 /// Pings on HTTP/2 connections.
@@ -245,6 +249,7 @@ impl Default for ExchangeConfig {
             expect_continue_timeout: Duration::from_secs(1),
             http2_keep_alive: None,
             http2_windows: None,
+            facts: Wanted::default(),
         }
     }
 }

@@ -49,6 +49,7 @@
 //! |---|---|---|
 //! | `otel` | spans and metrics through the OpenTelemetry API | yes |
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
+//! | `tcp-info` | the kernel's view of a connection, on Linux ([`ClientBuilder::tcp_info`]) | no |
 //! | `cli` | the `httptrace` command | no |
 //!
 //! The hooks, the records and the waterfall need none of them. Features only add; none changes what is sent.
@@ -69,6 +70,7 @@ mod date;
 pub mod dial;
 mod error;
 mod exchange;
+pub mod facts;
 pub mod hooks;
 #[cfg(feature = "otlp")]
 pub mod otlp;

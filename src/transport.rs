@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::clock;
+use crate::{clock, facts::TcpInfo};
 
 /// A byte stream that knows when it last read and wrote.
 #[derive(Debug)]
@@ -206,6 +206,11 @@ pub(crate) enum Waiting {
 }
 
 impl Probe {
+    /// What the kernel knows of the connection; `None` if there is no socket any more, or none of ours.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        TcpInfo::of(&*self.tcp.as_ref()?.upgrade()?)
+    }
+
     /// One non-blocking peek. It asks the kernel, not the reactor, which may not have run since the peer's FIN came.
     pub(crate) fn look(&self) -> Waiting {
         let Some(tcp) = &self.tcp else { return Waiting::Unknown };

@@ -105,7 +105,7 @@ impl Dial {
                     conn
                 });
                 reports.iter().for_each(|report| report.returned(outcome));
-                tokio::spawn(driver);
+                driver.spawn();
                 Some(outcome)
             }
             Err(error) => {

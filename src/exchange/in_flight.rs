@@ -162,6 +162,9 @@ impl Shared {
         self.answered.fetch_add(1, Ordering::Relaxed);
         let (status, version) = (response.status(), response.version());
         let Ending { exchange, .. } = &body.ending;
+        if let Some(gathering) = exchange.gathering() {
+            gathering.head_given(response.headers());
+        }
         let refused = exchange.answer(status);
         let bodiless = asks.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let mut close = None;

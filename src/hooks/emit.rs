@@ -182,6 +182,7 @@ impl Drop for Response {
                 body_bytes: 0,
                 stream_id: None,
                 detail_lost: false,
+                facts: None,
                 error: Some(&error),
             });
         });

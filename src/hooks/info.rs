@@ -13,6 +13,7 @@ use crate::{
     capture::ShownHeaders,
     connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
+    facts::Facts,
     redact::Hidden,
 };
 
@@ -179,6 +180,8 @@ infos! {
         /// The moments of this request's frames could not be trusted, so those that were told are void
         /// ([`Http2Record::disagreed`]).
         detail_lost: bool,
+        /// What was gathered beside the marks; absent unless an option of the client asks for it.
+        facts: Option<&'a Arc<Facts>>,
         /// Why it failed or was canceled.
         error: Option<&'a Error>,
     }

@@ -26,6 +26,7 @@ use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
+    facts::Facts,
     hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
     redact::ShownUrl,
 };
@@ -118,6 +119,8 @@ pub struct Timeline {
     pub events: Vec<Event>,
     /// Every hook that was called, in order; empty unless the client records them (`timeline(true)`).
     pub hooks: Vec<HookCall>,
+    /// What was gathered beside the marks; absent unless an option asks for it: see [`facts`](crate::facts).
+    pub facts: Option<Arc<Facts>>,
     /// Events, hooks and set-up phases beyond the record's limits (128, 128 and 64), counted and not kept.
     pub dropped_events: u32,
 }

@@ -164,6 +164,7 @@ impl Timeline {
             stream_id: None,
             events: Vec::new(),
             hooks: Vec::new(),
+            facts: None,
             dropped_events: 0,
         }
     }
@@ -204,6 +205,10 @@ impl Timeline {
         self.dropped_events = self.dropped_events.saturating_add(lost.max(1));
         (self.write_start, self.wrote_headers, self.wrote_request, self.write_error) = (None, None, None, None);
         (self.first_byte, self.final_first_byte, self.blocked) = (None, None, None);
+        if let Some(facts) = &self.facts {
+            let known = Facts::clone(facts);
+            self.facts = Some(Arc::new(Facts { reading: None, runtime_delay: None, ..known }));
+        }
     }
 
     /// The open step that `which` accepts, ended.
@@ -451,6 +456,7 @@ impl ClientTrace for Recorder {
             timeline.response_body_bytes = info.body_bytes;
             timeline.stream_id = info.stream_id;
             timeline.error = info.error.cloned();
+            timeline.facts = info.facts.cloned();
             if info.detail_lost {
                 timeline.lose_detail();
             }

@@ -180,6 +180,7 @@ impl Attempt {
             body_bytes: 5,
             stream_id: None,
             detail_lost: false,
+            facts: None,
             error,
         });
         self

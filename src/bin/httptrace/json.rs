@@ -3,6 +3,8 @@
 //! In: a [`Timeline`]. Out: a line. Times are microseconds from the attempt's start; what did not happen is `null` or
 //! missing.
 
+mod facts;
+
 use std::time::Instant;
 
 use http::Version;
@@ -13,6 +15,7 @@ use httptrace::{
 };
 use serde::Serialize;
 
+use self::facts::Facts;
 use crate::{date::date_time, mark::Mark};
 
 /// The line of an attempt, with its newline.
@@ -53,6 +56,8 @@ struct Attempt<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_blocked_us: Option<f64>,
     response_body_bytes: u64,
+    #[serde(flatten)]
+    facts: Facts<'a>,
     response_outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "is_zero")]
     dropped_events: u32,
@@ -167,6 +172,7 @@ impl<'a> From<&'a Timeline> for Attempt<'a> {
             request_body_bytes: timeline.request_body_bytes.unwrap_or(0),
             request_blocked_us: timeline.blocked.map(micros),
             response_body_bytes: timeline.response_body_bytes,
+            facts: Facts::of(timeline),
             response_outcome: timeline.response_outcome.map(|outcome| outcome.as_str()),
             dropped_events: timeline.dropped_events,
         }

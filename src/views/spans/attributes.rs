@@ -1,6 +1,6 @@
 //! Which facts of a record are attributes of which span. Absent is absent: nothing is zero because it is unknown.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use opentelemetry::{Array, KeyValue, StringValue, Value};
@@ -9,6 +9,7 @@ use super::telling::{Attributes, Fact};
 use crate::{
     connection::TlsInfo,
     date::date_time,
+    facts::TcpUse,
     phase::Phase,
     timeline::{EventKind, PhaseSpan, RequestInfo, SetupDetail, Timeline},
     views::semconv::*,
@@ -76,6 +77,55 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
     }
 }
 
+/// What was gathered beside the marks, on the CLIENT span.
+pub(super) fn gathered(timeline: &Timeline, span: &mut impl Attributes) {
+    let Some(facts) = &timeline.facts else { return };
+    let seconds = |time: Duration| Fact::Float(time.as_secs_f64());
+    span.room(14);
+    if let Some(delay) = facts.runtime_delay {
+        span.set(RUNTIME_DELAY, seconds(delay));
+    }
+    if let Some(timing) = &facts.server_timing {
+        let metrics = timing.metrics.iter().map(|metric| match metric.duration {
+            // As it is written in the field, so that whoever knows that knows this.
+            Some(duration) => format!("{};dur={}", metric.name, duration.as_secs_f64() * 1e3).into(),
+            None => metric.name.clone().into(),
+        });
+        span.put(KeyValue::new(SERVER_TIMING_METRICS, Value::Array(Array::String(metrics.collect()))));
+        let times = [
+            (SERVER_TIMING_DURATION, timeline.server_time()),
+            (SERVER_TIMING_NETWORK_DURATION, timeline.network_time()),
+        ];
+        for (key, time) in times {
+            if let Some(time) = time {
+                span.set(key, seconds(time));
+            }
+        }
+    }
+    if let Some(tcp) = &facts.tcp {
+        socket(tcp, span);
+    }
+}
+
+fn socket(tcp: &TcpUse, span: &mut impl Attributes) {
+    let last = tcp.last();
+    span.set(TCP_RTT, Fact::Float(last.rtt.as_secs_f64()));
+    span.set(TCP_RTT_VARIATION, Fact::Float(last.rtt_variation.as_secs_f64()));
+    if let Some(retransmits) = tcp.retransmits() {
+        span.set(TCP_RETRANSMITS, Fact::Int(retransmits.into()));
+    }
+    span.set(TCP_CONNECTION_RETRANSMITS, Fact::Int(last.retransmits.into()));
+    span.set(TCP_CONGESTION_WINDOW, Fact::Int(last.congestion_window.into()));
+    if let Some(rate) = last.delivery_rate {
+        span.set(TCP_DELIVERY_RATE, int(rate));
+    }
+    span.set(TCP_UNACKED, Fact::Int(last.unacked.into()));
+    span.set(TCP_UNSENT, Fact::Int(last.unsent_bytes.into()));
+    if let Some(unread) = tcp.unread {
+        span.set(TCP_UNREAD_TIME, Fact::Float(unread.as_secs_f64()));
+    }
+}
+
 /// The captured fields of the headers, on the CLIENT span.
 pub(super) fn captured(timeline: &Timeline, span: &mut impl Attributes) {
     let both = [(HTTP_REQUEST_HEADER, &timeline.request_headers), (HTTP_RESPONSE_HEADER, &timeline.response_headers)];
@@ -127,10 +177,16 @@ pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl A
             }
         }
         Phase::ResponseRead => {
-            all.room(3);
+            let reading = timeline.facts.as_ref().and_then(|facts| facts.reading);
+            all.room(if reading.is_some() { 5 } else { 3 });
             all.set(HTTP_RESPONSE_BODY_SIZE, int(timeline.response_body_bytes));
             if let Some(outcome) = timeline.response_outcome {
                 all.set(RESPONSE_OUTCOME, Fact::Word(outcome.as_str()));
+            }
+            if let Some(reading) = reading {
+                let (application, network) = (reading.blocked_by_application, reading.blocked_by_network);
+                all.set(RESPONSE_BLOCKED_BY_APPLICATION, Fact::Float(application.as_secs_f64()));
+                all.set(RESPONSE_BLOCKED_BY_NETWORK, Fact::Float(network.as_secs_f64()));
             }
         }
         Phase::ResponseWait | Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::Request => {}

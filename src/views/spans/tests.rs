@@ -120,6 +120,7 @@ fn a_span_of_one_moment_has_a_length_and_lies_in_its_parent() {
         body_bytes: 5,
         stream_id: None,
         detail_lost: false,
+        facts: None,
         error: None,
     });
     recorder.put_idle_conn(&PutIdleConnInfo { at, outcome: IdleReturn::Pooled });
@@ -158,6 +159,7 @@ fn siblings_of_one_moment_start_in_microseconds_of_their_own_and_in_their_order(
         body_bytes: 0,
         stream_id: None,
         detail_lost: false,
+        facts: None,
         error: None,
     });
     let micros = |at: std::time::SystemTime| at.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();

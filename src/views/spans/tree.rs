@@ -94,6 +94,7 @@ fn client(timeline: &Timeline, shown: Shown, told: &mut impl Telling) {
         detail::phases(timeline, told);
     }
     attributes::response(timeline, told);
+    attributes::gathered(timeline, told);
     attributes::captured(timeline, told);
     if let Some(setup) = link(timeline) {
         told.link(setup);

@@ -130,6 +130,7 @@ impl Script {
             body_bytes: 5,
             stream_id: None,
             detail_lost: false,
+            facts: None,
             error: None,
         });
         self.recorder.put_idle_conn(&PutIdleConnInfo { at: self.at(from + 812), outcome: IdleReturn::Pooled });

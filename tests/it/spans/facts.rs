@@ -2,5 +2,9 @@
 //! provoked by an origin, and looked for on the spans, in the record and in the waterfall.
 
 mod connections;
+mod server;
+#[cfg(target_os = "linux")]
+mod tcp;
+mod waiting;
 
 use super::scene;
