@@ -19,7 +19,7 @@ use crate::views::{
 };
 use crate::{
     capture::Capture,
-    client::{Client, Inner},
+    client::{Client, Inner, KeepAlives},
     config::{DialConfig, ExchangeConfig, PoolConfig, ProtocolChoice},
     dial::{ColdDials, Connector, Dialer, Identity, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::Error,
@@ -139,6 +139,7 @@ impl ClientBuilder {
         };
         Client::from_inner(Inner {
             wait_timeout: pool.wait_timeout,
+            keep_alives: Arc::new(KeepAlives::new(pool.idle_timeout, pool.obeys_keep_alive, trace.clone())),
             pool: Pool::new(pool),
             dialer: Arc::new(Dialer { config: dial, lookups: Lookups::new(resolver), connector, tls, protocol }),
             exchange,

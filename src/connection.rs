@@ -11,6 +11,8 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use crate::facts::KeepAlive;
+
 /// One connection, from the moment it was ready for use.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -33,12 +35,21 @@ pub struct ConnectionInfo {
     pub ready: Instant,
     /// The span of its set-up, for links; absent where that was not sampled.
     pub setup: Option<TraceRef>,
+    /// What of the server's patience is to be said in the first record of this connection.
+    pub(crate) keep_alive: OnceLock<Box<KeepAlive>>,
     /// The peer's address as text, once somebody has asked for it.
     #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "spans alone show it"))]
     pub(crate) peer_text: OnceLock<Arc<str>>,
 }
 
 impl ConnectionInfo {
+    /// The server's idle timeout, where it is shorter than this client's and that is said here: once per server, on the
+    /// connection on which it was announced, or on the one behind an idle connection that the server closed.
+    #[must_use]
+    pub fn keep_alive(&self) -> Option<&KeepAlive> {
+        self.keep_alive.get().map(|known| &**known)
+    }
+
     /// The whole days from `at` to the end of the server's certificate, where they are few: fewer than 30, which is when those
     /// who renew by hand have to begin, and those who renew by themselves should have. Absent otherwise, and without TLS.
     #[must_use]

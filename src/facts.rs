@@ -4,13 +4,15 @@
 //! A leaf: plain data. Each is gathered only where its option of the [`ClientBuilder`](crate::ClientBuilder) is on and
 //! somebody listens; all of one attempt are in one allocation, [`Timeline::facts`](crate::Timeline::facts).
 
+mod keep_alive;
 mod server_timing;
 mod tcp;
 
 use std::time::Duration;
 
-pub(crate) use self::tcp::STEP;
+pub(crate) use self::{keep_alive::announced, tcp::STEP};
 pub use self::{
+    keep_alive::{KeepAlive, KeepAliveSource},
     server_timing::{ServerMetric, ServerTiming},
     tcp::{TcpInfo, TcpUse},
 };

@@ -57,6 +57,7 @@ use crate::{
     config::ExchangeConfig,
     connection::{ConnectionInfo, Protocol},
     error::{Error, Kind},
+    facts::KeepAlive,
     hooks::{
         CloseInitiator, CloseReason, IdleReturn,
         emit::{self, Hooks},
@@ -81,6 +82,8 @@ pub(crate) trait Home: Send + Sync {
     fn draining(&self);
     /// The connection is closed. `answered`: its requests that got a response's head.
     fn closed(&self, reason: CloseReason, answered: u64);
+    /// The server announced how long it keeps an idle connection. Returns what the connection's record is to say of it.
+    fn announced(&self, timeout: Duration) -> Option<KeepAlive>;
     /// When to ask again whether it was idle for too long.
     fn expiry(&self) -> Option<Instant>;
 }

@@ -13,7 +13,7 @@ use crate::{
     capture::ShownHeaders,
     connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
-    facts::Facts,
+    facts::{Facts, KeepAlive},
     redact::Hidden,
 };
 
@@ -202,6 +202,15 @@ infos! {
         requests: u64,
         /// What passed on it beside requests; absent on HTTP/1.
         http2: Option<&'a Http2Record>,
+    }
+    /// A server closes idle connections before this client would.
+    KeepAliveMismatchInfo<'a> {
+        /// The host, as in the URL (IPv6 without brackets).
+        host: &'a str,
+        /// Its port.
+        port: u16,
+        /// The server's time and this client's.
+        mismatch: KeepAlive,
     }
     /// The request is tried again.
     RetryInfo<'a> {

@@ -26,7 +26,7 @@ use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
-    facts::Facts,
+    facts::{Facts, KeepAlive},
     hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
     redact::ShownUrl,
 };
@@ -142,6 +142,12 @@ pub struct ConnectionUse {
 }
 
 impl ConnectionUse {
+    /// The server's idle timeout, where it is shorter than this client's and this is the record that says it.
+    #[must_use]
+    pub fn keep_alive(&self) -> Option<&KeepAlive> {
+        self.info.keep_alive().filter(|_| self.request_number == 1)
+    }
+
     /// Whether it has carried a request before.
     #[must_use]
     pub fn reused(&self) -> bool {

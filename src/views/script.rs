@@ -139,6 +139,7 @@ impl Attempt {
             tls: None,
             ready: self.start,
             setup,
+            keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
         });
         self.recorder.got_conn(&GotConnInfo {

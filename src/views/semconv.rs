@@ -152,6 +152,12 @@ names! {
     TCP_UNSENT = "httptrace.tcp.unsent";
     /// Seconds for which the last bytes of the response lay in the kernel.
     TCP_UNREAD_TIME = "httptrace.tcp.unread_time";
+    /// How a server's idle timeout is known that is shorter than this client's: `announced`, or `closed`.
+    KEEP_ALIVE_SOURCE = "httptrace.keep_alive.source";
+    /// That timeout, in seconds.
+    KEEP_ALIVE_SERVER_TIMEOUT = "httptrace.keep_alive.server_timeout";
+    /// This client's, in seconds.
+    KEEP_ALIVE_CLIENT_TIMEOUT = "httptrace.keep_alive.client_timeout";
     /// How the response ended.
     RESPONSE_OUTCOME = "httptrace.response.outcome";
     /// What became of the connection.

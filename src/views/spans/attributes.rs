@@ -55,6 +55,14 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
         span.set(NETWORK_PROTOCOL_VERSION, Fact::Word(version));
     }
     let Some(used) = &timeline.connection else { return };
+    if let Some(known) = used.keep_alive() {
+        span.room(3);
+        span.set(KEEP_ALIVE_SOURCE, Fact::Word(known.source.as_str()));
+        span.set(KEEP_ALIVE_SERVER_TIMEOUT, Fact::Float(known.server.as_secs_f64()));
+        if let Some(client) = known.client {
+            span.set(KEEP_ALIVE_CLIENT_TIMEOUT, Fact::Float(client.as_secs_f64()));
+        }
+    }
     // A reused connection has no `tls` span to say it.
     if let Some(days) = used.info.soon_expired(timeline.anchor.system(timeline.start)) {
         span.set(TLS_SERVER_DAYS_LEFT, Fact::Int(days));

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     connection::{Protocol, TlsInfo},
+    facts::{KeepAlive, KeepAliveSource},
     hooks::{ConnOutcome, IdleReturn, ResponseOutcome, WaitCause},
     phase::Phase,
     timeline::{ConnectionUse, EventKind, PhaseSpan, SetupDetail, Timeline},
@@ -54,6 +55,7 @@ fn facts(timeline: &Timeline) -> Vec<String> {
         }
         facts.push(origin(connection));
         facts.extend(expiry(timeline, connection));
+        facts.extend(connection.keep_alive().map(patience));
     }
     gathered(timeline, &mut facts);
     facts.extend(timeline.stream_id.map(|stream| format!("stream {stream}")));
@@ -92,6 +94,16 @@ fn origin(connection: &ConnectionUse) -> String {
         ConnOutcome::HandedOver => format!("connection #{id} handed over, {nth}"),
         ConnOutcome::Shared => format!("shared connection #{id}, {nth}"),
     }
+}
+
+/// That the server waits for less time than this client, and which setting is about it.
+pub(super) fn patience(known: &KeepAlive) -> String {
+    let server = match known.source {
+        KeepAliveSource::Announced => "server keeps idle connections for",
+        KeepAliveSource::Closed => "server closed an idle connection after",
+    };
+    let client = known.client.map_or_else(|| "not set".to_owned(), shown);
+    format!("{server} {} (pool_idle_timeout: {client})", shown(known.server))
 }
 
 /// What was gathered beside the marks, where it says something.

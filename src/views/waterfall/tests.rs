@@ -69,6 +69,7 @@ impl Script {
             tls: Some(Box::new(tls)),
             ready: self.at(0),
             setup: None,
+            keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
         })
     }

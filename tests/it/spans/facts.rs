@@ -2,6 +2,7 @@
 //! provoked by an origin, and looked for on the spans, in the record and in the waterfall.
 
 mod connections;
+mod keep_alive;
 mod server;
 #[cfg(target_os = "linux")]
 mod tcp;

@@ -1,5 +1,5 @@
 //! What was gathered beside the marks, as fields of an attempt's line: `tcp`, `server_timing`, `response_blocked`,
-//! `runtime_delay_us`. Each is missing where it is not known.
+//! `runtime_delay_us`, `keep_alive`. Each is missing where it is not known.
 
 use std::time::Duration;
 
@@ -21,6 +21,16 @@ pub(super) struct Facts<'a> {
     response_blocked: Option<Blocked>,
     #[serde(skip_serializing_if = "Option::is_none")]
     runtime_delay_us: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keep_alive: Option<Patience>,
+}
+
+/// The server's idle timeout, where it is shorter than the command's.
+#[derive(Serialize)]
+struct Patience {
+    source: &'static str,
+    server_us: f64,
+    client_us: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +107,11 @@ impl<'a> Facts<'a> {
             }),
             response_blocked: facts.and_then(|facts| facts.reading).map(Blocked::from),
             runtime_delay_us: facts.and_then(|facts| facts.runtime_delay).map(micros),
+            keep_alive: timeline.connection.as_ref().and_then(|used| used.keep_alive()).map(|known| Patience {
+                source: known.source.as_str(),
+                server_us: micros(known.server),
+                client_us: known.client.map(micros),
+            }),
         }
     }
 }

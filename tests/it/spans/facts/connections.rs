@@ -46,7 +46,7 @@ async fn a_certificate_that_ends_soon_is_told_on_reused_connections_too_and_any_
             scene.traced.read(origin.url("/")).await.expect("a response");
         }
         let timelines = scene.traced.timelines(2).await;
-        let spans = scene.spans(2, 10).await;
+        let spans = scene.spans(2, 11).await;
         // Today is not over, so it is a day less.
         ExpectedSpan::new().with("httptrace.tls.server.days_left", days - 1).check(spans.only("tls"));
         let told = format!("certificate expires in {} days", days - 1);
@@ -85,7 +85,7 @@ async fn the_socket_is_told_by_its_own_address_and_the_kernels_number() {
     let info = &timelines[1].connection.as_ref().expect("a connection").info;
     let local = info.local.expect("a socket");
     assert_ne!(Some(local), info.peer);
-    let spans = scene.spans(2, 9).await;
+    let spans = scene.spans(2, 10).await;
     let expected = ExpectedSpan::new()
         .with("network.local.address", "127.0.0.1")
         .with("network.local.port", i64::from(local.port()));

@@ -37,7 +37,7 @@ async fn a_request_has_a_look_at_its_socket_before_and_after() {
             scene.traced.read(origin.url("/")).await.expect("a response");
         }
         let timelines = scene.traced.timelines(2).await;
-        let spans = scene.spans(2, 9).await;
+        let spans = scene.spans(2, 10).await;
         let expected = || ExpectedSpan::new();
         for client in spans.named("GET") {
             match wanted {
