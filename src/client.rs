@@ -14,6 +14,8 @@
 mod attempt;
 mod dialing;
 mod head;
+mod read;
+mod shared;
 
 use std::{
     fmt,
@@ -31,7 +33,11 @@ use http_body::Body;
 use self::{
     attempt::{Attempt, lower_case},
     dialing::Dial,
-    head::{keep_out_of_table, prepare},
+    head::{keep_out_of_table, prepare, unreadable},
+};
+pub use self::{
+    read::{DEFAULT_BODY_LIMIT, LimitedResponse, ResponseExt},
+    shared::get,
 };
 use crate::{
     builder::ClientBuilder,
@@ -60,7 +66,7 @@ use crate::{
 /// ```no_run
 /// # async fn example() -> Result<(), httptrace::Error> {
 /// let client = httptrace::Client::new();
-/// let response = client.get(http::Uri::from_static("https://example.com/")).await?;
+/// let response = client.get("https://example.com/").await?;
 /// println!("{}", response.status());
 /// # Ok(()) }
 /// ```
@@ -142,15 +148,36 @@ impl Client {
         let (head, body) = request.into_parts();
         match Call::start(&self.inner, head, Payload::new(body)) {
             Ok(call) => ResponseFuture(Box::pin(call.run())),
-            Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(error)))),
+            Err(error) => ResponseFuture::failed(error),
         }
     }
 
-    /// Sends a GET request without a body.
-    pub fn get(&self, uri: Uri) -> ResponseFuture {
-        let mut request = Request::new(http_body_util::Empty::new());
-        *request.uri_mut() = uri;
-        self.request(request)
+    /// Sends a GET request without a body. The URL is text or an [`http::Uri`]; [`ResponseExt`] reads what comes back.
+    ///
+    /// ```no_run
+    /// use httptrace::ResponseExt as _;
+    ///
+    /// # async fn example(client: httptrace::Client) -> Result<(), httptrace::Error> {
+    /// let text = client.get("https://example.com/").await?.text().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request). A URL that can't be read is `invalid_request`, and the cause says what is wrong.
+    pub fn get<U>(&self, url: U) -> ResponseFuture
+    where
+        U: TryInto<Uri>,
+        U::Error: Into<http::Error>,
+    {
+        match url.try_into() {
+            Ok(uri) => {
+                let mut request = Request::new(http_body_util::Empty::new());
+                *request.uri_mut() = uri;
+                self.request(request)
+            }
+            Err(error) => ResponseFuture::failed(unreadable(&error.into())),
+        }
     }
 
     /// Closes the connections that no request is using.
@@ -220,6 +247,12 @@ where
 /// A request under way. Resolves with the response's head; the body follows.
 #[must_use = "a request is not sent unless its future is polled"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>);
+
+impl ResponseFuture {
+    fn failed(error: Error) -> Self {
+        Self(Box::pin(std::future::ready(Err(error))))
+    }
+}
 
 impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Error>;

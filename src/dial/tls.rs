@@ -127,7 +127,15 @@ impl Tls {
 
 impl Terms {
     fn made(&self) -> Result<Arc<ClientConfig>, Error> {
-        let unusable = |error: BoxError| Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(error.to_string()));
+        let unusable = |error: BoxError| {
+            let why = match self.trust {
+                Trust::Platform => {
+                    format!("the system's roots can't be used: {error} (Debian: package ca-certificates)")
+                }
+                Trust::Roots(_) | Trust::Nobody | Trust::Own(_) => error.to_string(),
+            };
+            Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(why))
+        };
         self.build().map(Arc::new).map_err(unusable)
     }
 

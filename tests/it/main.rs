@@ -11,6 +11,7 @@ mod metrics;
 mod otlp;
 mod peers;
 mod pool;
+mod reading;
 mod rules;
 mod secrets;
 mod spans;
