@@ -65,6 +65,19 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         None
     }
 
+    /// The peer keeps this connection for so long when it is idle, so the pool keeps it no longer.
+    pub(crate) fn limit_idle(&mut self, slot: SlotId, limit: Duration) {
+        if self.is_current(slot) {
+            self.slots[slot.index].limit = Some(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn origin(&self, slot: SlotId) -> Option<(&str, u16)> {
+        let host = self.is_current(slot).then(|| &self.hosts[self.slots[slot.index].host])?;
+        Some((host.key.host(), host.key.port))
+    }
+
     /// The most that it may be idle.
     pub(super) fn idle_limit(&self, slot: &Slot<C>) -> Option<Duration> {
         let limit = slot.limit.map(|seconds| Duration::from_secs(seconds.into()));
