@@ -299,6 +299,8 @@ struct Call {
     deadline: Option<Instant>,
     attempt: Attempt,
     retries: u32,
+    /// It was refused over HTTP/2 and is sent over HTTP/1.1: once.
+    fell_back: bool,
 }
 
 /// What a retry would need: kept only where one can follow.
@@ -320,7 +322,18 @@ impl Call {
         let fields = (!head.headers.is_empty()).then(|| Box::new(head.headers.clone()));
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let inner = Arc::clone(inner);
-        Ok(Box::new(Self { inner, key, head, fields, payload, spare: None, deadline, attempt, retries: 0 }))
+        Ok(Box::new(Self {
+            inner,
+            key,
+            head,
+            fields,
+            payload,
+            spare: None,
+            deadline,
+            attempt,
+            retries: 0,
+            fell_back: false,
+        }))
     }
 
     /// Boxed: a call is moved once, and its parts stay where they are. So are the futures of what most requests do not need:
@@ -429,7 +442,12 @@ impl Call {
             pool: Arc::clone(&self.inner.pool),
             exchange: self.inner.exchange.clone(),
             trace: self.inner.trace.clone(),
-            target: Target { https: self.key.https, host: self.key.host().into(), port: self.key.port },
+            target: Target {
+                https: self.key.https,
+                host: self.key.host().into(),
+                port: self.key.port,
+                http1_only: permit.is_for_http1(),
+            },
             hooks: self.attempt.hooks.clone(),
             reports: self.attempt.reports.clone(),
             info: self.attempt.info.clone(),
@@ -504,19 +522,21 @@ impl Call {
     ///
     /// The failed attempt's error, if none may.
     fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
-        let Failed { error, unsent, refused, touched, answered } = failed;
+        let Failed { error, unsent, refused, wants_http1, touched, answered } = failed;
         let Some(Spare { payload, used }) = self.spare.take() else { return Err(error) };
-        let reason = match refused {
-            Some(reason) if self.retries < MAX_REFUSED => reason,
-            Some(_) => return Err(error),
-            None => {
-                let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
-                let harmless = !touched || is_idempotent(&self.head.method, self.fields.as_deref());
-                if !(used && lost && harmless && !answered && self.retries == 0) {
-                    return Err(error);
-                }
-                RetryReason::StaleConnection
-            }
+        if answered {
+            return Err(error);
+        }
+        let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
+        let harmless = !touched || is_idempotent(&self.head.method, self.fields.as_deref());
+        let stream_wants_http1 = refused == Some(RetryReason::Http11Required);
+        let reason = match (refused, (wants_http1 || stream_wants_http1) && self.falls_back()) {
+            (Some(_), true) => RetryReason::Http11Required,
+            // What the server had begun is lost with the connection: it does not say that it did nothing.
+            (None, true) if lost && harmless => RetryReason::Http11Required,
+            (Some(reason), false) if !stream_wants_http1 && self.retries < MAX_REFUSED => reason,
+            (None, _) if used && lost && harmless && self.retries == 0 => RetryReason::StaleConnection,
+            (Some(_) | None, _) => return Err(error),
         };
         let Some(payload) = unsent.or(payload) else { return Err(error) };
         self.retries += 1;
@@ -530,9 +550,20 @@ impl Call {
         Ok(reason)
     }
 
+    /// A server that refuses HTTP/2 is asked in HTTP/1.1, from now on and for a while, if that may be spoken. Whether this
+    /// request may be: once.
+    fn falls_back(&mut self) -> bool {
+        let may = self.key.https && self.inner.dialer.tls.may_fall_back();
+        if may {
+            self.inner.pool.insists_on_http1(&self.key);
+        }
+        may && !std::mem::replace(&mut self.fell_back, true)
+    }
+
     /// After the server said that it is busy: at once, then 50 ms, then 100 ms, each up to half longer.
     async fn back_off(&mut self, reason: RetryReason) -> Result<(), Error> {
-        if reason == RetryReason::StaleConnection || self.retries < 2 {
+        let busy = matches!(reason, RetryReason::RefusedStream | RetryReason::GoAway);
+        if !busy || self.retries < 2 {
             return Ok(());
         }
         let base = Duration::from_millis(25) * 2_u32.pow(self.retries.min(8) - 1);

@@ -4,6 +4,7 @@ mod connector;
 mod dialing;
 mod exchanges;
 mod failures;
+mod fallback;
 mod interim;
 mod like_go;
 mod metrics;
