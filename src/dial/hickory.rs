@@ -204,11 +204,15 @@ fn is_local(host: &str) -> bool {
 }
 
 fn facts(found: &Lookup, asked: Seen, alone: bool) -> DnsFacts {
-    let mut facts = DnsFacts::default();
-    // Nothing asked by one who waited for another's question is no hit.
-    facts.cache_hit = if asked.questions > 0 { Some(false) } else { alone.then_some(true) };
-    facts.ttl = Some(found.valid_until().saturating_duration_since(clock::now()));
-    (facts.server, facts.transport) = asked.answered.map_or((None, None), |(server, by)| (Some(server), Some(by)));
+    let (server, transport) = asked.answered.unzip();
+    let mut facts = DnsFacts {
+        // Nothing asked by one who waited for another's question is no hit.
+        cache_hit: if asked.questions > 0 { Some(false) } else { alone.then_some(true) },
+        ttl: Some(found.valid_until().saturating_duration_since(clock::now())),
+        server,
+        transport,
+        ..DnsFacts::default()
+    };
     for record in found.answers() {
         note_alias(record, &mut facts.aliases);
         let kind = record.record_type().into();
