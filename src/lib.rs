@@ -49,6 +49,7 @@
 //! |---|---|---|
 //! | `otel` | spans and metrics through the OpenTelemetry API | yes |
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
+//! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
 //! | `cli` | the `httptrace` command | no |
 //!
 //! The hooks, the records and the waterfall need none of them. Features only add; none changes what is sent.
@@ -70,6 +71,8 @@ pub mod dial;
 mod error;
 mod exchange;
 pub mod hooks;
+#[cfg(feature = "otel-http")]
+mod http_client;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod phase;

@@ -3,6 +3,7 @@
 mod connector;
 mod dialing;
 mod exchanges;
+mod exporters;
 mod failures;
 mod interim;
 mod like_go;
