@@ -8,6 +8,7 @@ mod failures;
 mod interim;
 mod like_go;
 mod metrics;
+mod middleware;
 mod otlp;
 mod peers;
 mod pool;
