@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[tokio::main]
 async fn main() -> Result<(), httptrace::BoxError> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let uri = format!("http://{}/", listener.local_addr()?).parse()?;
+    let url = format!("http://{}/", listener.local_addr()?);
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await?;
         let _ = stream.read(&mut [0; 4096]).await?;
@@ -32,7 +32,7 @@ async fn main() -> Result<(), httptrace::BoxError> {
 
     // Or make them the global ones, before the client is built.
     let client = Client::builder().tracer_provider(&tracers).meter_provider(&meters).build()?;
-    let response = client.get(uri).await?;
+    let response = client.get(url).await?;
     println!("{}", response.status());
     response.into_body().collect().await?;
 

@@ -14,6 +14,8 @@
 mod attempt;
 mod dialing;
 mod head;
+mod read;
+mod shared;
 
 use std::{
     fmt,
@@ -31,7 +33,11 @@ use http_body::Body;
 use self::{
     attempt::{Attempt, lower_case},
     dialing::Dial,
-    head::{keep_out_of_table, prepare},
+    head::{keep_out_of_table, prepare, unreadable},
+};
+pub use self::{
+    read::{DEFAULT_BODY_LIMIT, LimitedResponse, ResponseExt},
+    shared::get,
 };
 use crate::{
     builder::ClientBuilder,
@@ -60,7 +66,7 @@ use crate::{
 /// ```no_run
 /// # async fn example() -> Result<(), httptrace::Error> {
 /// let client = httptrace::Client::new();
-/// let response = client.get(http::Uri::from_static("https://example.com/")).await?;
+/// let response = client.get("https://example.com/").await?;
 /// println!("{}", response.status());
 /// # Ok(()) }
 /// ```
@@ -142,15 +148,36 @@ impl Client {
         let (head, body) = request.into_parts();
         match Call::start(&self.inner, head, Payload::new(body)) {
             Ok(call) => ResponseFuture(Box::pin(call.run())),
-            Err(error) => ResponseFuture(Box::pin(std::future::ready(Err(error)))),
+            Err(error) => ResponseFuture::failed(error),
         }
     }
 
-    /// Sends a GET request without a body.
-    pub fn get(&self, uri: Uri) -> ResponseFuture {
-        let mut request = Request::new(http_body_util::Empty::new());
-        *request.uri_mut() = uri;
-        self.request(request)
+    /// Sends a GET request without a body. The URL is text or an [`http::Uri`]; [`ResponseExt`] reads what comes back.
+    ///
+    /// ```no_run
+    /// use httptrace::ResponseExt as _;
+    ///
+    /// # async fn example(client: httptrace::Client) -> Result<(), httptrace::Error> {
+    /// let text = client.get("https://example.com/").await?.text().await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request). A URL that can't be read is `invalid_request`, and the cause says what is wrong.
+    pub fn get<U>(&self, url: U) -> ResponseFuture
+    where
+        U: TryInto<Uri>,
+        U::Error: Into<http::Error>,
+    {
+        match url.try_into() {
+            Ok(uri) => {
+                let mut request = Request::new(http_body_util::Empty::new());
+                *request.uri_mut() = uri;
+                self.request(request)
+            }
+            Err(error) => ResponseFuture::failed(unreadable(&error.into())),
+        }
     }
 
     /// Whether a request that names no limit has one.
@@ -227,6 +254,12 @@ where
 #[must_use = "a request is not sent unless its future is polled"]
 pub struct ResponseFuture(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Error>> + Send>>);
 
+impl ResponseFuture {
+    fn failed(error: Error) -> Self {
+        Self(Box::pin(std::future::ready(Err(error))))
+    }
+}
+
 impl Future for ResponseFuture {
     type Output = Result<Response<ResponseBody>, Error>;
 
@@ -272,6 +305,8 @@ struct Call {
     deadline: Option<Instant>,
     attempt: Attempt,
     retries: u32,
+    /// It was refused over HTTP/2 and is sent over HTTP/1.1: once.
+    fell_back: bool,
 }
 
 /// What a retry would need: kept only where one can follow.
@@ -293,7 +328,18 @@ impl Call {
         let fields = (!head.headers.is_empty()).then(|| Box::new(head.headers.clone()));
         let attempt = Attempt::start(inner, &key, &mut head, 1, None);
         let inner = Arc::clone(inner);
-        Ok(Box::new(Self { inner, key, head, fields, payload, spare: None, deadline, attempt, retries: 0 }))
+        Ok(Box::new(Self {
+            inner,
+            key,
+            head,
+            fields,
+            payload,
+            spare: None,
+            deadline,
+            attempt,
+            retries: 0,
+            fell_back: false,
+        }))
     }
 
     /// Boxed: a call is moved once, and its parts stay where they are. So are the futures of what most requests do not need:
@@ -402,7 +448,12 @@ impl Call {
             pool: Arc::clone(&self.inner.pool),
             exchange: self.inner.exchange.clone(),
             trace: self.inner.trace.clone(),
-            target: Target { https: self.key.https, host: self.key.host().into(), port: self.key.port },
+            target: Target {
+                https: self.key.https,
+                host: self.key.host().into(),
+                port: self.key.port,
+                http1_only: permit.is_for_http1(),
+            },
             hooks: self.attempt.hooks.clone(),
             reports: self.attempt.reports.clone(),
             info: self.attempt.info.clone(),
@@ -477,19 +528,21 @@ impl Call {
     ///
     /// The failed attempt's error, if none may.
     fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
-        let Failed { error, unsent, refused, touched, answered } = failed;
+        let Failed { error, unsent, refused, wants_http1, touched, answered } = failed;
         let Some(Spare { payload, used }) = self.spare.take() else { return Err(error) };
-        let reason = match refused {
-            Some(reason) if self.retries < MAX_REFUSED => reason,
-            Some(_) => return Err(error),
-            None => {
-                let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
-                let harmless = !touched || is_idempotent(&self.head.method, self.fields.as_deref());
-                if !(used && lost && harmless && !answered && self.retries == 0) {
-                    return Err(error);
-                }
-                RetryReason::StaleConnection
-            }
+        if answered {
+            return Err(error);
+        }
+        let lost = matches!(error.kind(), Kind::ConnectionClosed | Kind::ConnectionReset | Kind::WriteFailed);
+        let harmless = !touched || is_idempotent(&self.head.method, self.fields.as_deref());
+        let stream_wants_http1 = refused == Some(RetryReason::Http11Required);
+        let reason = match (refused, (wants_http1 || stream_wants_http1) && self.falls_back()) {
+            (Some(_), true) => RetryReason::Http11Required,
+            // What the server had begun is lost with the connection: it does not say that it did nothing.
+            (None, true) if lost && harmless => RetryReason::Http11Required,
+            (Some(reason), false) if !stream_wants_http1 && self.retries < MAX_REFUSED => reason,
+            (None, _) if used && lost && harmless && self.retries == 0 => RetryReason::StaleConnection,
+            (Some(_) | None, _) => return Err(error),
         };
         let Some(payload) = unsent.or(payload) else { return Err(error) };
         self.retries += 1;
@@ -503,9 +556,20 @@ impl Call {
         Ok(reason)
     }
 
+    /// A server that refuses HTTP/2 is asked in HTTP/1.1, from now on and for a while, if that may be spoken. Whether this
+    /// request may be: once.
+    fn falls_back(&mut self) -> bool {
+        let may = self.key.https && self.inner.dialer.tls.may_fall_back();
+        if may {
+            self.inner.pool.insists_on_http1(&self.key);
+        }
+        may && !std::mem::replace(&mut self.fell_back, true)
+    }
+
     /// After the server said that it is busy: at once, then 50 ms, then 100 ms, each up to half longer.
     async fn back_off(&mut self, reason: RetryReason) -> Result<(), Error> {
-        if reason == RetryReason::StaleConnection || self.retries < 2 {
+        let busy = matches!(reason, RetryReason::RefusedStream | RetryReason::GoAway);
+        if !busy || self.retries < 2 {
             return Ok(());
         }
         let base = Duration::from_millis(25) * 2_u32.pow(self.retries.min(8) - 1);

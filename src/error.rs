@@ -4,6 +4,8 @@
 //! Its text holds no URL and no header, so it can be logged anywhere; so can its `Debug`, which tells of the causes only
 //! those that are known to quote nothing. `source()` is the cause itself, with all that it says.
 
+mod help;
+
 use std::{borrow::Cow, error::Error as StdError, fmt, io, sync::Arc};
 
 use crate::phase::Phase;
@@ -108,10 +110,10 @@ impl Error {
         self.kind() == Kind::Canceled
     }
 
-    /// The request's or the response's body failed.
+    /// The request's or the response's body failed, or could not be read as [`ResponseExt`](crate::ResponseExt) was asked to.
     #[must_use]
     pub fn is_body(&self) -> bool {
-        matches!(self.kind(), Kind::RequestBodyFailed | Kind::BodyIncomplete)
+        matches!(self.kind(), Kind::RequestBodyFailed | Kind::BodyIncomplete | Kind::BodyTooLarge | Kind::BodyUnfit)
     }
 
     /// The request itself can't be sent: another scheme, no host, a header that the protocol forbids.
@@ -134,6 +136,10 @@ impl fmt::Debug for Error {
         out.field("phase", &self.phase()).field("error_type", &self.error_type());
         if self.0.source.is_some() {
             out.field("causes", &Causes(self));
+        }
+        // A request's fault is its cause.
+        if let Some(help) = self.help().filter(|_| self.kind() != Kind::InvalidRequest) {
+            out.field("help", &help);
         }
         out.finish()
     }
@@ -173,10 +179,16 @@ fn shown(cause: &(dyn StdError + 'static)) -> Option<String> {
         let of_others = matches!(error, Other(_) | InvalidCertificate(CertificateError::Other(_)));
         return (!of_others).then(|| error.to_string());
     }
+    #[cfg(feature = "json")]
+    if let Some(error) = cause.downcast_ref::<serde_json::Error>() {
+        // Its own words quote the document.
+        return Some(format!("{:?} error at line {} column {}", error.classify(), error.line(), error.column()));
+    }
     let quotes_nothing = cause.is::<Error>()
         || cause.is::<Why>()
         || cause.is::<hyper::Error>()
         || cause.is::<http::Error>()
+        || cause.is::<std::string::FromUtf8Error>()
         || cause.is::<rustls::pki_types::InvalidDnsNameError>();
     quotes_nothing.then(|| cause.to_string())
 }
@@ -188,6 +200,10 @@ pub(crate) struct Why(Cow<'static, str>);
 impl Why {
     pub(crate) fn new(words: impl Into<Cow<'static, str>>) -> Self {
         Self(words.into())
+    }
+
+    fn words(&self) -> &str {
+        &self.0
     }
 }
 
@@ -248,6 +264,10 @@ kinds! {
     HeadTooLarge = "head_too_large", "the response head is too large";
     TooManyInformational = "too_many_informational", "too many interim responses";
     BodyIncomplete = "body_incomplete", "the response body ended too early";
+    /// Of [`ResponseExt`](crate::ResponseExt): no more of it is read.
+    BodyTooLarge = "body_incomplete", "the response body is larger than allowed";
+    /// Of [`ResponseExt`](crate::ResponseExt): it is whole, and something else.
+    BodyUnfit = "malformed_response", "the response body is not what was asked for";
     Http2ProtocolError = "http2_protocol_error", "HTTP/2 protocol error";
     Http2StreamReset = "http2_stream_reset", "the HTTP/2 stream was reset";
     Http2GoAway = "http2_goaway", "the server is closing the HTTP/2 connection";

@@ -4,15 +4,15 @@
 //! [`ClientTrace`]; the hooks are folded into one [`Timeline`] per attempt, and from it come spans, metrics and waterfalls.
 //!
 //! ```no_run
-//! use http_body_util::BodyExt as _;
+//! use httptrace::ResponseExt as _;
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<(), httptrace::BoxError> {
 //!     # #[cfg(feature = "otlp")]
 //!     let _telemetry = httptrace::otlp::init()?; // reads OTEL_*; flushes when dropped
-//!     let client = httptrace::Client::new();
-//!     let response = client.get("https://example.com/".parse()?).await?;
-//!     println!("{} bytes", response.into_body().collect().await?.to_bytes().len());
+//!     let client = httptrace::Client::new(); // or, for a program without settings, httptrace::get
+//!     let response = client.get("https://example.com/").await?;
+//!     println!("{} bytes", response.bytes().await?.len());
 //!     Ok(())
 //! }
 //! ```
@@ -50,6 +50,7 @@
 //! | `otel` | spans and metrics through the OpenTelemetry API | yes |
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
 //! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
+//! | `json` | [`ResponseExt::json`](ResponseExt) | no |
 //! | `cli` | the `httptrace` command | no |
 //!
 //! The hooks, the records and the waterfall need none of them. Features only add; none changes what is sent.
@@ -85,7 +86,7 @@ pub mod views;
 pub use self::{
     builder::ClientBuilder,
     capture::ShownHeaders,
-    client::{Client, RequestTimeout, Resends, ResponseFuture},
+    client::{Client, DEFAULT_BODY_LIMIT, LimitedResponse, RequestTimeout, Resends, ResponseExt, ResponseFuture, get},
     error::{BoxError, Error},
     exchange::ResponseBody,
     hooks::{ClientTrace, client_trace, with_client_trace},

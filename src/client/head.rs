@@ -8,9 +8,20 @@ use http::{
 
 use crate::{
     connection::Protocol,
+    error::{Error, Kind, Why},
     exchange::{Payload, Shared},
+    phase::Phase,
     pool::PoolKey,
 };
+
+/// What was given for a URL, and is none.
+pub(super) fn unreadable(error: &http::Error) -> Error {
+    let why = format!(
+        "the URL can't be read ({error}): give it whole, as in https://example.com/path, what is not ASCII \
+         percent-encoded, and international names in their xn-- form"
+    );
+    Error::with(Kind::InvalidRequest, Phase::Request, Why::new(why))
+}
 
 /// The head in the protocol's form. All framing fields are set here, so that hyper adds none and the hooks tell all.
 pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: &Shared) {

@@ -74,7 +74,7 @@ impl Connector {
 
 /// The URI that a connector is called with: scheme, host and port, the path `/`.
 fn origin(target: &Target) -> Result<Uri, Error> {
-    let Target { https, host, port } = target;
+    let Target { https, host, port, http1_only: _ } = target;
     let scheme = if *https { "https" } else { "http" };
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn a_connector_is_called_with_scheme_host_and_port() {
         let uri = |https, host: &str| {
-            let target = Target { https, host: host.into(), port: 8443 };
+            let target = Target { https, host: host.into(), port: 8443, http1_only: false };
             origin(&target).expect("an origin").to_string()
         };
         assert_eq!(uri(true, "example.com"), "https://example.com:8443/");

@@ -54,6 +54,8 @@ pub(crate) struct Target {
     pub(crate) https: bool,
     pub(crate) host: Arc<str>,
     pub(crate) port: u16,
+    /// Nothing but HTTP/1.1 is offered: the origin has refused HTTP/2.
+    pub(crate) http1_only: bool,
 }
 
 /// How far a dial has come: for the request that gives up meanwhile, and has to say where.
@@ -123,7 +125,10 @@ impl Dialer {
         }
         progress.enter(Phase::Tls);
         let config = tokio::time::timeout_at(deadline.into(), self.tls.config());
-        let config = config.await.map_err(|_| Error::timeout(Phase::Tls))??;
+        let mut config = config.await.map_err(|_| Error::timeout(Phase::Tls))??;
+        if target.http1_only {
+            Arc::make_mut(&mut config).alpn_protocols = vec![tls::HTTP1.to_vec()];
+        }
         let limit = self.config.tls_timeout;
         let (stream, tls) = self.tls.handshake(config, socket, &target.host, deadline, limit, hooks).await?;
         let protocol = match (self.protocol, tls.alpn.as_deref()) {
@@ -194,7 +199,7 @@ mod tests {
         let config = DialConfig { connect_timeout: std::time::Duration::from_secs(20), ..DialConfig::default() };
         let lookups = Lookups::new(Arc::new(AfterTls(tls.clone())));
         let dialer = Dialer { config, lookups, connector: None, tls, protocol: ProtocolChoice::Alpn };
-        let target = Target { https: true, host: "origin.test".into(), port: 443 };
+        let target = Target { https: true, host: "origin.test".into(), port: 443, http1_only: false };
         let dialed = dialer.dial(&target, &Hooks::new(None, None), &Progress::default()).await;
         assert_eq!(dialed.err().map(|error| error.kind()), Some(Kind::HostNotFound));
     }

@@ -73,6 +73,15 @@ impl Tls {
         }
     }
 
+    /// Whether a server that refuses HTTP/2 can be asked in HTTP/1.1.
+    pub(crate) fn may_fall_back(&self) -> bool {
+        let listed = match &self.0.trust {
+            Trust::Own(config) => config.alpn_protocols.is_empty() || config.alpn_protocols.iter().any(|p| p == HTTP1),
+            Trust::Platform | Trust::Roots(_) | Trust::Nobody => true,
+        };
+        listed && self.0.protocol == ProtocolChoice::Alpn
+    }
+
     /// Makes the configuration now, so that unusable roots are told now.
     pub(crate) fn check(&self) -> Result<(), Error> {
         if let Some(made) = self.0.config.get() {
@@ -118,7 +127,15 @@ impl Tls {
 
 impl Terms {
     fn made(&self) -> Result<Arc<ClientConfig>, Error> {
-        let unusable = |error: BoxError| Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(error.to_string()));
+        let unusable = |error: BoxError| {
+            let why = match self.trust {
+                Trust::Platform => {
+                    format!("the system's roots can't be used: {error} (Debian: package ca-certificates)")
+                }
+                Trust::Roots(_) | Trust::Nobody | Trust::Own(_) => error.to_string(),
+            };
+            Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(why))
+        };
         self.build().map(Arc::new).map_err(unusable)
     }
 
@@ -174,8 +191,8 @@ impl Terms {
 
     fn alpn(&self) -> Vec<Vec<u8>> {
         match self.protocol {
-            ProtocolChoice::Alpn => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            ProtocolChoice::Http1 => vec![b"http/1.1".to_vec()],
+            ProtocolChoice::Alpn => vec![b"h2".to_vec(), HTTP1.to_vec()],
+            ProtocolChoice::Http1 => vec![HTTP1.to_vec()],
             ProtocolChoice::Http2 | ProtocolChoice::Http2PriorKnowledge => vec![b"h2".to_vec()],
         }
     }
@@ -216,6 +233,9 @@ impl Tls {
         result
     }
 }
+
+/// HTTP/1.1 as ALPN calls it (RFC 7301 §6).
+pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 const NO_HTTP2: &str = "the server does not agree to HTTP/2 (ALPN)";
 

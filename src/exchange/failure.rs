@@ -5,7 +5,7 @@ use std::io;
 use super::marks::{Exchange, TooManyInterim};
 use crate::{
     error::{Error, Kind, find},
-    hooks::CloseReason,
+    hooks::{CloseReason, RetryReason},
     phase::Phase,
 };
 
@@ -135,15 +135,14 @@ fn is_end(error: &io::Error) -> bool {
     error.raw_os_error().is_none() && (error.kind() == io::ErrorKind::BrokenPipe || cut())
 }
 
-/// Whether the server said that it did nothing for this request (RFC 9113 §8.7).
-pub(super) fn refused(
-    error: &hyper::Error,
-    exchange: &Exchange,
-    goaway: Option<u32>,
-) -> Option<crate::hooks::RetryReason> {
+/// Whether the server said that it did nothing for this request (RFC 9113 §8.7), or nothing but want it over HTTP/1.1.
+pub(super) fn refused(error: &hyper::Error, exchange: &Exchange, goaway: Option<u32>) -> Option<RetryReason> {
     let h2 = find::<h2::Error>(error);
     if h2.is_some_and(|h2| h2.is_remote() && h2.reason() == Some(h2::Reason::REFUSED_STREAM)) {
-        return Some(crate::hooks::RetryReason::RefusedStream);
+        return Some(RetryReason::RefusedStream);
+    }
+    if h2.is_some_and(|h2| h2.is_reset() && h2.is_remote() && h2.reason() == Some(h2::Reason::HTTP_1_1_REQUIRED)) {
+        return Some(RetryReason::Http11Required);
     }
     // A server whose frames are none of HTTP/2 is not believed.
     if h2.is_some_and(h2::Error::is_library) {
@@ -152,5 +151,5 @@ pub(super) fn refused(
     let (last, marks) = (goaway?, exchange.marks());
     // Above the last stream, or without one: it was still on its way to the wire when the server closed.
     let above = marks.stream_id.map_or(!marks.dispatched, |stream| stream > last);
-    above.then_some(crate::hooks::RetryReason::GoAway)
+    above.then_some(RetryReason::GoAway)
 }

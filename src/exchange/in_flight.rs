@@ -48,6 +48,8 @@ pub(crate) struct Failed {
     pub(crate) unsent: Option<Payload>,
     /// The server's word that it did nothing for it.
     pub(crate) refused: Option<RetryReason>,
+    /// The server ended the connection since it wants HTTP/1.1.
+    pub(crate) wants_http1: bool,
     /// Whether the connection took any byte of the request.
     pub(crate) touched: bool,
     /// Whether a byte of a response came.
@@ -205,6 +207,7 @@ impl Shared {
         };
         let marks = exchange.marks();
         body.ending.failed(&error, 0);
-        Failed { error, unsent, refused, touched: marks.touched, answered: marks.first_byte }
+        let wants_http1 = self.wire.wants_http1();
+        Failed { error, unsent, refused, wants_http1, touched: marks.touched, answered: marks.first_byte }
     }
 }

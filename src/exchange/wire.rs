@@ -153,6 +153,13 @@ impl Wire {
         self.http2(|streams| streams.record.goaway.as_ref().map(|goaway| goaway.last_stream)).flatten()
     }
 
+    /// Whether the peer ended the connection since it wants HTTP/1.1 (RFC 9113 §7).
+    pub(super) fn wants_http1(&self) -> bool {
+        let code = u32::from(h2::Reason::HTTP_1_1_REQUIRED);
+        let wants = |goaway: &GoAway| goaway.error_code == code;
+        self.http2(|streams| streams.record.goaway.as_ref().is_some_and(wants)).unwrap_or_default()
+    }
+
     /// The driver is to hear of GOAWAY, of settings, and of the end of the byte stream.
     pub(super) fn watch(&self, driver: &Waker) {
         self.http2(|streams| match &mut streams.driver {

@@ -297,7 +297,7 @@ names! {
         IoError = "io_error",
         /// The peer closed it.
         PeerClosed = "peer_closed",
-        /// The peer sent GOAWAY (RFC 9113 §6.8).
+        /// The peer sent GOAWAY (RFC 9113 §6.8), or refused HTTP/2 on one of its streams (HTTP_1_1_REQUIRED, §7).
         GoAway = "goaway",
         /// The request that used it was given up.
         Canceled = "canceled",
@@ -327,6 +327,8 @@ names! {
         RefusedStream = "refused_stream",
         /// The server said so by a GOAWAY below the request's stream (RFC 9113 §6.8).
         GoAway = "goaway",
+        /// The server wants this request over HTTP/1.1 (HTTP_1_1_REQUIRED, RFC 9113 §7).
+        Http11Required = "http_1_1_required",
     }
 }
 

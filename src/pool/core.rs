@@ -20,7 +20,7 @@ use slab::Slab;
 
 use super::{
     key::PoolKey,
-    learned::Http1Origins,
+    learned::{Http1Origins, Learned},
     lru::Lru,
     terms::{Checkout, Effect, Lease, Poolable, SlotId, Ticket},
 };
@@ -69,7 +69,7 @@ pub(super) struct Host<W> {
     pub(super) open: usize,
     /// HTTP/1 connections whose response is over, and which will be ready in a moment.
     pub(super) returning: usize,
-    pub(super) learned: Option<(Protocol, Instant)>,
+    pub(super) learned: Option<Learned>,
 }
 
 impl<W> Host<W> {
@@ -201,7 +201,10 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.dial_ends(ticket.host);
         let host = &mut self.hosts[ticket.host];
         host.open += 1;
-        host.learned = Some((protocol, now));
+        let insists = host.learned.is_some_and(|learned| learned.insists(now));
+        if !insists {
+            host.learned = Some(Learned { protocol, at: now, insists });
+        }
         let index = self.slots.insert(Slot {
             serial,
             host: ticket.host,
@@ -224,6 +227,10 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             self.slots[index].conn = Some(conn);
             self.hosts[ticket.host].shared.push(index);
             let own = owner.map(|owner| (owner, self.lease_stream(index, now)));
+            if insists {
+                // It was on its way when another was refused: at most its own request may try it.
+                self.retire(index, CloseReason::GoAway, effects);
+            }
             let owned = own.is_some();
             if let Some((sender, lease)) = own {
                 effects.push(Effect::Serve(sender, Lease { outcome: ConnOutcome::New, ..lease }));
@@ -351,6 +358,23 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
+    /// The origin has refused HTTP/2: its connections end with what is on them, and what is dialled for a while offers
+    /// HTTP/1.1 only.
+    pub(crate) fn insists_on_http1(&mut self, key: &PoolKey, now: Instant, effects: &mut Effects<C, W>) {
+        let host = self.host(key);
+        self.hosts[host].learned = Some(Learned { protocol: Protocol::Http1, at: now, insists: true });
+        for index in self.hosts[host].shared.clone() {
+            self.retire(index, CloseReason::GoAway, effects);
+        }
+        self.pump(host, now, effects);
+        self.forget_if_empty(host);
+    }
+
+    /// Whether this host is offered HTTP/1.1 only.
+    pub(crate) fn insists(&self, host: usize, now: Instant) -> bool {
+        self.hosts.get(host).and_then(|host| host.learned).is_some_and(|learned| learned.insists(now))
+    }
+
     /// A connection is closed, for whatever reason: its place is free.
     pub(crate) fn closed(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) {
         if !self.is_current(slot) {
@@ -435,7 +459,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             dialing: 0,
             open: 0,
             returning: 0,
-            learned: learned.map(|at| (Protocol::Http1, at)),
+            learned,
         });
         self.keys.insert(key.clone(), host);
         host
@@ -558,8 +582,10 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         if entry.open == 0 && entry.dialing == 0 && entry.waiters.is_empty() {
             let entry = self.hosts.remove(host);
             self.keys.remove(&entry.key);
-            if let (Some((Protocol::Http1, at)), true) = (entry.learned, entry.key.https && self.config.may_share) {
-                self.http1_origins.keep(&entry.key, at);
+            let learned = entry.learned.filter(|learned| learned.protocol == Protocol::Http1);
+            let matters = |learned: &Learned| entry.key.https && (self.config.may_share || learned.insists);
+            if let Some(learned) = learned.filter(matters) {
+                self.http1_origins.keep(&entry.key, learned);
             }
         }
     }

@@ -131,6 +131,11 @@ impl<C: Pooled> Pool<C> {
         self.change(|core, effects| core.expiry(slot, clock::now(), effects))
     }
 
+    /// The origin has refused HTTP/2: it gets HTTP/1.1 for a while.
+    pub(crate) fn insists_on_http1(self: &Arc<Self>, key: &PoolKey) {
+        self.change(|core, effects| core.insists_on_http1(key, clock::now(), effects));
+    }
+
     pub(crate) fn close_idle(self: &Arc<Self>) {
         self.change(|core, effects| core.close_idle(effects));
     }
@@ -243,6 +248,11 @@ impl<C: Pooled> Permit<C> {
     /// Whether the request that began this dial still waits for a connection.
     pub(crate) fn is_waited_for(&self) -> bool {
         self.ticket.is_some_and(|ticket| self.pool.lock().is_waiting(ticket))
+    }
+
+    /// Whether the origin has refused HTTP/2, so that only HTTP/1.1 is to be offered.
+    pub(crate) fn is_for_http1(&self) -> bool {
+        self.ticket.is_some_and(|ticket| self.pool.lock().insists(ticket.host, clock::now()))
     }
 
     /// The dial brought a connection: `conn` makes it, knowing its place. Returns what became of it.

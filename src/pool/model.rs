@@ -56,6 +56,7 @@ enum Step {
     Closed(usize),
     MaxStreams { which: usize, max: usize },
     Drain(usize),
+    Insist(usize),
     Wait(u64),
     Expiry(usize),
     CloseIdle,
@@ -75,6 +76,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => which.clone().prop_map(Step::Closed),
         1 => (which.clone(), 0_usize..4).prop_map(|(which, max)| Step::MaxStreams { which, max }),
         1 => which.clone().prop_map(Step::Drain),
+        1 => (1_usize..3).prop_map(Step::Insist),
         2 => (0_u64..40).prop_map(Step::Wait),
         2 => which.prop_map(Step::Expiry),
         1 => Just(Step::CloseIdle),
@@ -112,6 +114,8 @@ struct Model {
     hopes: BTreeSet<usize>,
     /// Waiters that want a new connection.
     wary: BTreeSet<usize>,
+    /// Hosts that have refused HTTP/2, and when.
+    insisted: BTreeMap<usize, Instant>,
     /// All hosts speak HTTP/1 without TLS: whoever waits, waits for a place in the pool.
     one_line: bool,
 }
@@ -137,16 +141,19 @@ impl Model {
             gone: BTreeSet::new(),
             hopes: BTreeSet::new(),
             wary: BTreeSet::new(),
+            insisted: BTreeMap::new(),
             one_line: keys.iter().all(|key| key.starts_with("http:")),
         }
     }
 
     fn lend(&mut self, lease: &Lease<Fake>, host: usize) {
         let id = lease.conn.id;
+        let insists = self.insists(host);
         let known = &mut self.conns[id];
         assert_eq!(known.host, host, "a connection of another host");
         assert!(!known.closing, "a connection that is closing was handed out");
         assert!(known.conn.http2 || known.used == 0, "an HTTP/1 connection has two requests");
+        assert!(!(known.conn.http2 && insists) || lease.outcome == ConnOutcome::New, "HTTP/2 was refused");
         match lease.outcome {
             ConnOutcome::Shared => assert!(known.conn.http2 && known.used > 0),
             ConnOutcome::Idle => assert!(lease.idle_time.is_some() && known.used == 0),
@@ -154,6 +161,11 @@ impl Model {
         }
         known.used += 1;
         self.loans.push(id);
+    }
+
+    /// Whether the host has refused HTTP/2 in the last ten minutes.
+    fn insists(&self, host: usize) -> bool {
+        self.insisted.get(&host).is_some_and(|at| self.now - *at < Duration::from_secs(600))
     }
 
     /// Who waits without a dial, in their order, with their hosts.
@@ -309,6 +321,11 @@ impl Model {
                     self.core.draining(known.slot, now, &mut effects);
                 }
             }
+            Step::Insist(host) if !self.one_line => {
+                self.insisted.insert(host, now);
+                let key = self.keys[host].clone();
+                self.core.insists_on_http1(&key, now, &mut effects);
+            }
             Step::Wait(seconds) => self.now += Duration::from_secs(seconds),
             Step::Expiry(which) => {
                 if let Some(known) = self.conns.get(which) {
@@ -317,7 +334,11 @@ impl Model {
                 }
             }
             Step::CloseIdle => self.core.close_idle(&mut effects),
-            Step::Dialed { .. } | Step::DialFailed(_) | Step::DialDropped(_) | Step::Return { .. } => {}
+            Step::Insist(_)
+            | Step::Dialed { .. }
+            | Step::DialFailed(_)
+            | Step::DialDropped(_)
+            | Step::Return { .. } => {}
         }
         self.carry_out(effects);
         self.check();
@@ -405,6 +426,10 @@ impl Model {
         let undialed = self.undialed().count();
         let served = undialed == 0 || undialed <= self.places() || self.core.idle_count() == 0;
         assert!(!self.one_line || served, "idle connections do not make room");
+        for (_, host, _) in &self.dials {
+            let (ticket, ..) = self.dials.iter().find(|(_, other, _)| other == host).expect("it is one of them");
+            assert_eq!(self.core.insists(ticket.host, self.now), self.insists(*host), "what is offered");
+        }
         self.core.check(self.now);
     }
 }

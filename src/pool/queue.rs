@@ -10,16 +10,13 @@
 //! came later: they close instead of being handed over. An HTTP/2 connection that is always in use does the same: it takes
 //! no more streams, and closes with its last one. So no host is starved by another one that is busier.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::{
     core::{Core, Effects, Host, Slot},
     terms::{Effect, Poolable, Ticket},
 };
-use crate::{
-    connection::Protocol,
-    hooks::{CloseReason, WaitCause},
-};
+use crate::hooks::{CloseReason, WaitCause};
 
 impl<C: Poolable, W: Clone> Core<C, W> {
     /// Whether the `undialed`th waiter without a dial may dial now, or what is to be waited for instead. `None`: for a
@@ -45,8 +42,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     /// Whether one dial may serve all who wait.
     pub(super) fn coalesces(&self, host: usize, now: Instant) -> bool {
         let host = &self.hosts[host];
-        let remembered = |at| now.saturating_duration_since(at) < REMEMBER_PROTOCOL;
-        let is_http1 = matches!(host.learned, Some((Protocol::Http1, at)) if remembered(at));
+        let is_http1 = host.learned.is_some_and(|learned| learned.is_http1(now));
         self.config.always_shares || (host.key.https && self.config.may_share && !is_http1)
     }
 
@@ -268,9 +264,6 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 }
-
-/// How long an origin's HTTP/1.1 is remembered: until then its cold requests dial at once.
-const REMEMBER_PROTOCOL: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
 impl<C: Poolable, W: Clone> Core<C, W> {

@@ -60,6 +60,8 @@ fn resets() -> Vec<Case> {
         refused("refuses the stream once", 1).posts(2),
         refused("refuses the stream three times", 3).posts(4),
         refused("refuses the stream four times", 4).posts(4).dies("response-wait", "http2_stream_reset"),
+        then("refuses the stream behind 103", [write(head(1, 103, &[], false)), reset(1, 7)])
+            .dies("response-wait", "http2_stream_reset"),
         then("refuses the stream within the body", [half(), reset(1, 7)]).dies("response-read", "http2_stream_reset"),
         then("resets a stream that it has answered", [answer(1, "good"), reset(1, 0)]),
         then("asks for HTTP/1.1 where nobody else would speak it", [reset(1, 13)])

@@ -376,3 +376,37 @@ fn a_retry_takes_no_connection_that_comes_back_while_it_dials() {
     model.run(&Step::Dialed { which: 0, http2: false });
     assert_eq!((model.waiting.len(), model.loans.as_slice()), (0, &[1][..]));
 }
+
+#[test]
+fn a_host_that_refuses_http2_is_offered_http1_for_ten_minutes() {
+    let mut model = pool(PoolConfig::default());
+    run(&mut model, [ask(1), dialed(0, true), ask(1)]);
+    assert_eq!(model.loans, [0, 0]);
+    run(&mut model, [Step::Insist(1), ask(1)]);
+    assert_eq!(
+        (dials(&model), model.conns[0].closing),
+        (vec![1], false),
+        "its streams go on, and there are no new ones"
+    );
+    assert!(model.core.insists(model.dials[0].0.host, model.now));
+    run(&mut model, [back(0), back(0)]);
+    assert!(model.conns[0].closing, "it ends with its last stream");
+    // Forgotten and asked again: it is still known, whatever was dialled meanwhile.
+    run(&mut model, [dialed(0, false), back(0), Step::CloseIdle, Step::Closed(0), Step::Closed(1)]);
+    run(&mut model, [Step::Wait(599), ask(1)]);
+    assert!(model.core.insists(model.dials[0].0.host, model.now), "just within");
+    run(&mut model, [Step::DialFailed(0), Step::Wait(1), ask(1)]);
+    assert!(!model.core.insists(model.dials[0].0.host, model.now), "just beyond");
+}
+
+#[test]
+fn an_http2_connection_that_comes_too_late_for_a_host_that_refuses_it_serves_nobody_else() {
+    let mut model = pool(PoolConfig::default());
+    run(&mut model, [ask(1), Step::Insist(1), ask(1), dialed(0, true), ask(1)]);
+    assert_eq!(model.loans, [0], "its own request may try it");
+    run(&mut model, [back(0)]);
+    assert!(model.conns[0].closing);
+    let mut model = pool(PoolConfig::default());
+    run(&mut model, [ask(1), Step::Insist(1), Step::Cancel(0), dialed(0, true)]);
+    assert!(model.conns[0].closing, "nobody waits for it");
+}

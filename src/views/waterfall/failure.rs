@@ -97,6 +97,8 @@ fn meaning(error: &Error) -> &'static str {
         Kind::BodyIncomplete => {
             "The connection ended before the whole body was here. What was received is only a part."
         }
+        Kind::BodyTooLarge => "There is more of the body than was to be read.",
+        Kind::BodyUnfit => "The body is whole, but not what it was taken for.",
         Kind::Http2ProtocolError => "The two ends disagree about HTTP/2. All requests on this connection are affected.",
         Kind::Http2StreamReset => "The server broke this one request off. Its connection may live on.",
         Kind::Http2GoAway => {

@@ -97,7 +97,7 @@ fn application() {
         let context = Context::new().with_remote_span_context(caller).with_baggage([KeyValue::new("who", "tests")]);
         let _attached = context.attach();
         let client = Client::new();
-        let response = client.get(url.parse().expect("a URL"));
+        let response = client.get(url);
         let body = runtime.block_on(response).expect("an answer").into_body();
         runtime.block_on(body.collect()).expect("a whole answer");
         // The attempt is over when its connection is back.
