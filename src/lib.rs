@@ -50,6 +50,7 @@
 //! | `otel` | spans and metrics through the OpenTelemetry API | yes |
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
 //! | `hickory-dns` | `dial::HickoryResolver`, whose answers tell of cache, lifetime and name server | no |
+//! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
 //! | `json` | [`ResponseExt::json`](ResponseExt) | no |
 //! | `cli` | the `httptrace` command | no |
 //!
@@ -72,6 +73,8 @@ pub mod dial;
 mod error;
 mod exchange;
 pub mod hooks;
+#[cfg(feature = "otel-http")]
+mod http_client;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod phase;
