@@ -183,6 +183,12 @@ impl Client {
         }
     }
 
+    /// Whether a request that names no limit has one.
+    #[cfg(feature = "otel-http")]
+    pub(crate) fn has_timeout(&self) -> bool {
+        self.inner.exchange.timeout.is_some()
+    }
+
     /// Closes the connections that no request is using.
     pub fn close_idle_connections(&self) {
         self.inner.pool.close_idle();

@@ -50,6 +50,8 @@
 //! | `otel` | spans and metrics through the OpenTelemetry API | yes |
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
 //! | `tcp-info` | the kernel's view of a connection, on Linux ([`ClientBuilder::tcp_info`]) | no |
+//! | `hickory-dns` | `dial::HickoryResolver`, whose answers tell of cache, lifetime and name server | no |
+//! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
 //! | `json` | [`ResponseExt::json`](ResponseExt) | no |
 //! | `cli` | the `httptrace` command | no |
 //!
@@ -73,6 +75,8 @@ mod error;
 mod exchange;
 pub mod facts;
 pub mod hooks;
+#[cfg(feature = "otel-http")]
+mod http_client;
 #[cfg(feature = "otlp")]
 pub mod otlp;
 mod phase;

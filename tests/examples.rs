@@ -110,6 +110,36 @@ fn stacked_calls_the_newer_trace_first() {
 }
 
 #[test]
+fn middleware_prints_the_attempts_below_each_layer() {
+    let out = output("middleware");
+    let mut told = Vec::<(&str, Vec<&str>)>::new();
+    for line in out.lines() {
+        match (line.strip_prefix("  "), told.last_mut()) {
+            (Some(attempt), Some((_, attempts))) => attempts.push(attempt),
+            _ => told.push((line, Vec::new())),
+        }
+    }
+    let reused = vec!["/ 200, reused connection, resend 0"];
+    let busy = |resend| format!("/busy 503, reused connection, resend {resend}");
+    let (first, second, third) = (busy(0), busy(1), busy(2));
+    assert_eq!(
+        told,
+        [
+            ("follow-redirect", vec!["/moved 302, new connection, resend 0", "/ 200, reused connection, resend 1"]),
+            ("retry", vec![&*first, &second, &third]),
+            ("decompression", reused.clone()),
+            ("timeout", vec!["/slow canceled, reused connection, resend 0"]),
+            ("set-header", vec!["/ 200, new connection, resend 0"]),
+            ("buffer", reused.clone()),
+            ("concurrency limit", reused.clone()),
+            ("rate limit", reused.clone()),
+            ("balance", vec!["/ 200, new connection, resend 0"]),
+        ],
+        "{out}"
+    );
+}
+
+#[test]
 fn tower_prints_status_and_body() {
     assert_eq!(output("tower"), "200 OK\nhello\n");
 }
@@ -309,4 +339,56 @@ fn quickstart_without_a_collector_draws_nothing_and_fails() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains("received no spans"), "{said}");
+}
+
+/// What it prints where there is a collector.
+async fn exporting(name: &str, collector: Collector) -> String {
+    let mut command = example(name);
+    command.env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint());
+    let output = tokio::task::spawn_blocking(move || run(command)).await.expect("it ends");
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// What an example prints, without what differs from run to run: ids, times and ports.
+fn shape(text: &str) -> String {
+    let mut shape = String::new();
+    for word in text.split_inclusive(|c: char| !(c.is_alphanumeric() || "._".contains(c))) {
+        let (word, end) = match word.char_indices().last() {
+            Some((at, end)) if !(end.is_alphanumeric() || "._".contains(end)) => word.split_at(at),
+            _ => (word, ""),
+        };
+        let id = word.len() >= 16 && word.chars().all(|c| c.is_ascii_hexdigit());
+        shape.push_str(if id || word.starts_with(|c: char| c.is_ascii_digit()) { "…" } else { word });
+        shape.push_str(end);
+    }
+    shape
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_lists_every_example_with_what_it_prints() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let page = std::fs::read_to_string(folder.join("README.md")).expect("the page");
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "rs"))
+        .filter_map(|path| path.file_stem().map(|name| name.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    let parts: Vec<_> = page.split("\n## `").skip(1).filter_map(|part| part.split_once('`')).collect();
+    let listed: Vec<_> = parts.iter().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!(listed, names);
+    for (name, part) in parts {
+        assert!(part.contains(&format!("cargo run --example {name}")), "{name}: how it is run");
+        let shown = part.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).expect("what it prints");
+        let printed = match name {
+            // The bars of a waterfall are as long as times are: the other tests look at them.
+            "quickstart" => continue,
+            "providers" => exporting(name, Collector::grpc()).await,
+            "service" | "tracing" => exporting(name, Collector::http()).await,
+            _ => output(name),
+        };
+        assert_eq!(shape(shown), shape(&printed), "{name} prints something else");
+    }
 }

@@ -19,6 +19,7 @@ fn allowed(module: &str) -> Option<&'static [&'static str]> {
         "timeline" => &["hooks"],
         "views" => &["hooks", "timeline"],
         "otlp" => &["builder", "client", "exchange", "timeline", "views"],
+        "http_client" => &["client"],
         "hooks" => &[],
         leaf if LEAVES.contains(&leaf) => &[],
         other => panic!("{other} is no module of ARCHITECTURE.md: give it its place there and here"),

@@ -14,7 +14,7 @@ use crate::{
     clock,
     config::ExchangeConfig,
     connection::{ConnectionInfo, TraceRef},
-    dial::{Dialed, Dialer, Progress, Target},
+    dial::{Dialed, Dialer, Progress, Target, Watched},
     error::Error,
     exchange::{self, Conn, Home},
     facts::KeepAlive,
@@ -99,15 +99,20 @@ impl Dial {
             setup,
             keep_alive: keep_alive.unwrap_or_default(),
             peer_text: OnceLock::new(),
+            left_dns: Default::default(),
         };
         let hooks = Hooks::new(None, self.trace.clone());
         match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
             Ok((conn, driver)) => {
                 let info = &conn.shared().info;
                 let reports: Vec<_> = self.reports.iter().filter_map(|report| report.connection_opened(info)).collect();
+                let is_told = self.info.is_some() || self.hooks.installed();
+                let host = dialed.looked_up.filter(|_| is_told);
+                let watched = host.map(|host| self.dialer.departed.watch(&host, info));
                 let outcome = permit.dialed(protocol, |slot| {
-                    let (pool, keep_alives) = (Arc::clone(&self.pool), Arc::clone(&self.keep_alives));
-                    conn.settle(Box::new(Place { pool, slot, reports: reports.clone(), keep_alives }));
+                    let (pool, reports) = (Arc::clone(&self.pool), reports.clone());
+                    let keep_alives = Arc::clone(&self.keep_alives);
+                    conn.settle(Box::new(Place { pool, slot, reports, keep_alives, _watched: watched }));
                     conn
                 });
                 reports.iter().for_each(|report| report.returned(outcome));
@@ -131,6 +136,8 @@ struct Place {
     slot: SlotId,
     reports: Vec<Arc<dyn ConnectionReport>>,
     keep_alives: Arc<KeepAlives>,
+    /// Later lookups of its host are held against its address.
+    _watched: Option<Watched>,
 }
 
 impl Place {

@@ -68,6 +68,22 @@ pub struct Spans {
     detail: SpanDetail,
 }
 
+/// Whose child a request's spans are, instead of the context that is current where the client is called: put one into the
+/// request's extensions before it goes through what calls the client elsewhere, such as a queue.
+///
+/// `tower`'s `Buffer` calls it on a task of its own. It takes the caller's `tracing` span along, so who works with those has
+/// no need of this; a bare OpenTelemetry context would be lost there.
+///
+/// ```
+/// use httptrace::views::spans::ParentContext;
+/// use opentelemetry::Context;
+///
+/// let mut request = http::Request::new(http_body_util::Empty::<bytes::Bytes>::new());
+/// request.extensions_mut().insert(ParentContext(Context::current()));
+/// ```
+#[derive(Debug, Clone)]
+pub struct ParentContext(pub Context);
+
 /// What is asked of an [`Inner`]. Behind it a tracer keeps its own type: an SDK's span that is boxed costs an allocation and
 /// 250 instructions more.
 trait Making: Send + Sync {
@@ -158,7 +174,10 @@ impl Reporter for Spans {
     }
 
     fn started(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
-        let parent = Context::current();
+        let parent = match request.extensions.get::<ParentContext>() {
+            Some(ParentContext(parent)) => parent.clone(),
+            None => Context::current(),
+        };
         if parent.is_telemetry_suppressed() {
             return None;
         }

@@ -3,11 +3,13 @@
 mod connector;
 mod dialing;
 mod exchanges;
+mod exporters;
 mod failures;
 mod fallback;
 mod interim;
 mod like_go;
 mod metrics;
+mod middleware;
 mod otlp;
 mod peers;
 mod pool;

@@ -85,6 +85,9 @@ struct Connection {
     #[serde(skip_serializing_if = "Option::is_none")]
     socket_cookie: Option<u64>,
     http2_stream_id: Option<u32>,
+    /// The latest lookup of the host did not have its address.
+    #[serde(skip_serializing_if = "is_false")]
+    address_left_dns: bool,
 }
 
 #[derive(Serialize)]
@@ -92,6 +95,19 @@ struct Dns<'a> {
     host: &'a str,
     addrs: Vec<String>,
     coalesced: bool,
+    /// This and what follows: where the resolver knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_hit: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_us: Option<f64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    aliases: &'a [String],
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    record_types: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -203,13 +219,25 @@ fn connection(timeline: &Timeline) -> Option<Connection> {
         peer: used.info.peer.map(|addr| addr.to_string()),
         socket_cookie: used.info.socket_cookie.map(std::num::NonZeroU64::get),
         http2_stream_id: timeline.stream_id,
+        address_left_dns: used.address_left_dns,
     })
 }
 
 fn dns(timeline: &Timeline) -> Option<Dns<'_>> {
     timeline.setup.iter().find_map(|step| match &step.detail {
-        SetupDetail::Dns { host, addrs, coalesced, .. } => {
-            Some(Dns { host, addrs: addrs.iter().map(ToString::to_string).collect(), coalesced: *coalesced })
+        SetupDetail::Dns { host, addrs, coalesced, facts, .. } => {
+            let facts = facts.as_deref();
+            Some(Dns {
+                host,
+                addrs: addrs.iter().map(ToString::to_string).collect(),
+                coalesced: *coalesced,
+                cache_hit: facts.and_then(|facts| facts.cache_hit),
+                ttl_us: facts.and_then(|facts| facts.ttl).map(micros),
+                aliases: facts.map_or(&[], |facts| &facts.aliases),
+                record_types: facts.map_or(&[], |facts| &facts.record_types),
+                server: facts.and_then(|facts| facts.server).map(|server| server.to_string()),
+                transport: facts.and_then(|facts| facts.transport),
+            })
         }
         _ => None,
     })
@@ -260,6 +288,10 @@ fn event_entry(kind: EventKind, at_us: f64) -> EventEntry {
 
 fn micros(duration: std::time::Duration) -> f64 {
     duration.as_nanos() as f64 / 1_000.0
+}
+
+fn is_false(said: &bool) -> bool {
+    !said
 }
 
 fn is_zero(count: &u32) -> bool {

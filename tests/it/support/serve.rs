@@ -6,7 +6,7 @@ use std::{convert::Infallible, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{BodyExt, combinators::BoxBody};
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use super::{
 };
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
-type Answer = Pin<Box<dyn Future<Output = Response<BoxBody<Bytes, Error>>> + Send>>;
+type Answer = Pin<Box<dyn Future<Output = Response<UnsyncBoxBody<Bytes, Error>>> + Send>>;
 
 /// The test's handler, its types erased.
 pub(crate) type Handler = Arc<dyn Fn(Request<Incoming>) -> Answer + Send + Sync>;
@@ -27,12 +27,12 @@ pub(crate) fn handler<F, Fut, B>(handle: F) -> Handler
 where
     F: Fn(Request<Incoming>) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Response<B>> + Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + Sync + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Error>,
 {
     Arc::new(move |request| {
         let answer = handle(request);
-        Box::pin(async move { answer.await.map(|body| body.map_err(Into::into).boxed()) })
+        Box::pin(async move { answer.await.map(|body| body.map_err(Into::into).boxed_unsync()) })
     })
 }
 
