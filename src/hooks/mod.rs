@@ -35,6 +35,7 @@ use std::sync::Arc;
 
 use http::Request;
 
+pub(crate) use self::fanout::contained;
 pub use self::{fanout::Stack, info::*};
 
 /// Hooks that are called as a request lives through its phases.
