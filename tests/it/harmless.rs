@@ -2,6 +2,7 @@
 //! requests have the same results in the same time, and what is lost is counted and said once.
 
 mod breaking;
+mod collectors;
 mod hooking;
 
 use bytes::Bytes;
