@@ -8,6 +8,7 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
 COPY demo/Cargo.toml demo/
+COPY fuzz/Cargo.toml fuzz/
 # Empty programs in place of ours: cargo builds all that they depend on, and the layer is kept.
 RUN mkdir -p src/bin/httptrace bench/src demo/src \
     && echo '//! Empty.' | tee src/lib.rs bench/src/lib.rs src/bin/httptrace/main.rs demo/src/main.rs >/dev/null \

@@ -71,6 +71,9 @@ mod date;
 pub mod dial;
 mod error;
 mod exchange;
+#[cfg(all(any(test, fuzzing), feature = "otlp"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hooks;
 #[cfg(feature = "otel-http")]
 mod http_client;

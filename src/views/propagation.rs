@@ -212,6 +212,9 @@ impl Injector for Fields<'_> {
     }
 }
 
+#[cfg(all(any(test, fuzzing), feature = "otlp"))]
+pub(crate) mod fuzzing;
+
 #[cfg(test)]
 mod tests {
     use opentelemetry::{
