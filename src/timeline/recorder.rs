@@ -162,6 +162,7 @@ impl Timeline {
             stream_id: None,
             events: Vec::new(),
             hooks: Vec::new(),
+            facts: None,
             dropped_events: 0,
         }
     }
@@ -202,6 +203,10 @@ impl Timeline {
         self.dropped_events = self.dropped_events.saturating_add(lost.max(1));
         (self.write_start, self.wrote_headers, self.wrote_request, self.write_error) = (None, None, None, None);
         (self.first_byte, self.final_first_byte, self.blocked) = (None, None, None);
+        if let Some(facts) = &self.facts {
+            let known = Facts::clone(facts);
+            self.facts = Some(Arc::new(Facts { reading: None, runtime_delay: None, ..known }));
+        }
     }
 
     /// The open step that `which` accepts, ended.
@@ -260,6 +265,7 @@ impl ClientTrace for Recorder {
             idle_time: info.idle_time,
             age: info.age,
             request_number: info.request_number,
+            address_left_dns: info.connection.address_left_dns(),
         };
         let mut waited = Duration::ZERO;
         self.record("got_conn", Some(info.at), |live| {
@@ -324,7 +330,7 @@ impl ClientTrace for Recorder {
         self.record("dns_start", Some(info.at), |live| {
             setup_hook(live.timeline, |timeline| {
                 let host = info.host.to_owned();
-                timeline.step(info.at, SetupDetail::Dns { host, addrs: Vec::new(), coalesced: false });
+                timeline.step(info.at, SetupDetail::Dns { host, addrs: Vec::new(), coalesced: false, facts: None });
             });
         });
     }
@@ -332,8 +338,9 @@ impl ClientTrace for Recorder {
     fn dns_done(&self, info: &DnsDoneInfo<'_>) {
         self.record("dns_done", Some(info.at), |live| {
             live.timeline.ended(info.at, info.error, |detail| match detail {
-                SetupDetail::Dns { addrs, coalesced, .. } => {
+                SetupDetail::Dns { addrs, coalesced, facts, .. } => {
                     (*addrs, *coalesced) = (info.addrs.to_vec(), info.coalesced);
+                    *facts = info.facts.cloned().map(Box::new);
                     true
                 }
                 SetupDetail::Connect { .. } | SetupDetail::Tunnel { .. } | SetupDetail::Tls { .. } => false,
@@ -344,7 +351,8 @@ impl ClientTrace for Recorder {
     fn connect_start(&self, info: &ConnectStartInfo) {
         self.record("connect_start", Some(info.at), |live| {
             setup_hook(live.timeline, |timeline| {
-                let detail = SetupDetail::Connect { peer: info.addr, local: None, attempt: info.attempt };
+                let detail =
+                    SetupDetail::Connect { peer: info.addr, local: None, socket_cookie: None, attempt: info.attempt };
                 timeline.step(info.at, detail);
             });
         });
@@ -353,8 +361,8 @@ impl ClientTrace for Recorder {
     fn connect_done(&self, info: &ConnectDoneInfo<'_>) {
         self.record("connect_done", Some(info.at), |live| {
             live.timeline.ended(info.at, info.error, |detail| match detail {
-                SetupDetail::Connect { local, attempt, .. } if *attempt == info.attempt => {
-                    *local = info.local;
+                SetupDetail::Connect { local, socket_cookie, attempt, .. } if *attempt == info.attempt => {
+                    (*local, *socket_cookie) = (info.local, info.socket_cookie);
                     true
                 }
                 _ => false,
@@ -446,6 +454,7 @@ impl ClientTrace for Recorder {
             timeline.response_body_bytes = info.body_bytes;
             timeline.stream_id = info.stream_id;
             timeline.error = info.error.cloned();
+            timeline.facts = info.facts.cloned();
             if info.detail_lost {
                 timeline.lose_detail();
             }

@@ -103,14 +103,21 @@ impl Attempt {
         let addrs = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let addrs = if error.is_none() { &addrs[..] } else { &[] };
         self.recorder.dns_start(&DnsStartInfo { at: self.at(1), host: "example.com" });
-        self.recorder.dns_done(&DnsDoneInfo { at: self.at(2), addrs, error, coalesced: false });
+        self.recorder.dns_done(&DnsDoneInfo { at: self.at(2), addrs, error, coalesced: false, facts: None });
         self
     }
 
     pub(crate) fn connect(&self, attempt: u32, error: Option<&Error>) -> &Self {
         let addr = Some(peer());
         self.recorder.connect_start(&ConnectStartInfo { at: self.at(3), addr, attempt });
-        self.recorder.connect_done(&ConnectDoneInfo { at: self.at(4), addr, attempt, local: None, error });
+        self.recorder.connect_done(&ConnectDoneInfo {
+            at: self.at(4),
+            addr,
+            attempt,
+            local: None,
+            socket_cookie: None,
+            error,
+        });
         self
     }
 
@@ -127,11 +134,14 @@ impl Attempt {
             id: 7,
             local: None,
             peer: Some(peer()),
+            socket_cookie: None,
             protocol: Protocol::Http1,
             tls: None,
             ready: self.start,
             setup,
+            keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
+            left_dns: Default::default(),
         });
         self.recorder.got_conn(&GotConnInfo {
             at: self.at(7),
@@ -172,6 +182,7 @@ impl Attempt {
             body_bytes: 5,
             stream_id: None,
             detail_lost: false,
+            facts: None,
             error,
         });
         self

@@ -3,6 +3,8 @@
 //! In: a [`Timeline`]. Out: a line. Times are microseconds from the attempt's start; what did not happen is `null` or
 //! missing.
 
+mod facts;
+
 use std::time::Instant;
 
 use http::Version;
@@ -13,7 +15,8 @@ use httptrace::{
 };
 use serde::Serialize;
 
-use crate::mark::Mark;
+use self::facts::Facts;
+use crate::{date::date_time, mark::Mark};
 
 /// The line of an attempt, with its newline.
 pub(crate) fn line(timeline: &Timeline) -> String {
@@ -53,6 +56,8 @@ struct Attempt<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_blocked_us: Option<f64>,
     response_body_bytes: u64,
+    #[serde(flatten)]
+    facts: Facts<'a>,
     response_outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "is_zero")]
     dropped_events: u32,
@@ -76,7 +81,13 @@ struct Connection {
     request_number: u64,
     local: Option<String>,
     peer: Option<String>,
+    /// The kernel's number for the socket: what its own tools know it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket_cookie: Option<u64>,
     http2_stream_id: Option<u32>,
+    /// The latest lookup of the host did not have its address.
+    #[serde(skip_serializing_if = "is_false")]
+    address_left_dns: bool,
 }
 
 #[derive(Serialize)]
@@ -84,6 +95,19 @@ struct Dns<'a> {
     host: &'a str,
     addrs: Vec<String>,
     coalesced: bool,
+    /// This and what follows: where the resolver knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_hit: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_us: Option<f64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    aliases: &'a [String],
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    record_types: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -93,6 +117,11 @@ struct Tls<'a> {
     alpn: Option<&'a str>,
     resumed: bool,
     server_name: Option<&'a str>,
+    /// The end of the certificate's validity, and the whole days to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -159,6 +188,7 @@ impl<'a> From<&'a Timeline> for Attempt<'a> {
             request_body_bytes: timeline.request_body_bytes.unwrap_or(0),
             request_blocked_us: timeline.blocked.map(micros),
             response_body_bytes: timeline.response_body_bytes,
+            facts: Facts::of(timeline),
             response_outcome: timeline.response_outcome.map(|outcome| outcome.as_str()),
             dropped_events: timeline.dropped_events,
         }
@@ -187,14 +217,27 @@ fn connection(timeline: &Timeline) -> Option<Connection> {
         request_number: used.request_number,
         local: used.info.local.map(|addr| addr.to_string()),
         peer: used.info.peer.map(|addr| addr.to_string()),
+        socket_cookie: used.info.socket_cookie.map(std::num::NonZeroU64::get),
         http2_stream_id: timeline.stream_id,
+        address_left_dns: used.address_left_dns,
     })
 }
 
 fn dns(timeline: &Timeline) -> Option<Dns<'_>> {
     timeline.setup.iter().find_map(|step| match &step.detail {
-        SetupDetail::Dns { host, addrs, coalesced, .. } => {
-            Some(Dns { host, addrs: addrs.iter().map(ToString::to_string).collect(), coalesced: *coalesced })
+        SetupDetail::Dns { host, addrs, coalesced, facts, .. } => {
+            let facts = facts.as_deref();
+            Some(Dns {
+                host,
+                addrs: addrs.iter().map(ToString::to_string).collect(),
+                coalesced: *coalesced,
+                cache_hit: facts.and_then(|facts| facts.cache_hit),
+                ttl_us: facts.and_then(|facts| facts.ttl).map(micros),
+                aliases: facts.map_or(&[], |facts| &facts.aliases),
+                record_types: facts.map_or(&[], |facts| &facts.record_types),
+                server: facts.and_then(|facts| facts.server).map(|server| server.to_string()),
+                transport: facts.and_then(|facts| facts.transport),
+            })
         }
         _ => None,
     })
@@ -208,6 +251,8 @@ fn tls(timeline: &Timeline) -> Option<Tls<'_>> {
         alpn: tls.alpn.as_deref(),
         resumed: tls.resumed,
         server_name: tls.server_name.as_deref(),
+        not_after: tls.leaf.as_ref().map(|leaf| format!("{}Z", date_time(leaf.not_after))),
+        days_left: tls.leaf.as_ref().map(|leaf| leaf.days_left(timeline.anchor.system(timeline.start))),
     })
 }
 
@@ -243,6 +288,10 @@ fn event_entry(kind: EventKind, at_us: f64) -> EventEntry {
 
 fn micros(duration: std::time::Duration) -> f64 {
     duration.as_nanos() as f64 / 1_000.0
+}
+
+fn is_false(said: &bool) -> bool {
+    !said
 }
 
 fn is_zero(count: &u32) -> bool {
