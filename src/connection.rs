@@ -6,7 +6,10 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,9 +34,22 @@ pub struct ConnectionInfo {
     /// The peer's address as text, once somebody has asked for it.
     #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "spans alone show it"))]
     pub(crate) peer_text: OnceLock<Arc<str>>,
+    /// A later lookup of its host did not have its address.
+    pub(crate) left_dns: AtomicBool,
 }
 
 impl ConnectionInfo {
+    /// Whether the address at the other end has left DNS: the latest lookup of the host, made for another connection, did
+    /// not have it. Then requests that reuse this one go where new ones no longer would: to a server that is being taken
+    /// out of service, perhaps. `max_connection_lifetime` bounds for how long.
+    ///
+    /// It is known only while connections to the host are made, since only they look it up, and only where somebody listens.
+    /// A name whose answers rotate has left addresses in this sense all the time.
+    #[must_use]
+    pub fn address_left_dns(&self) -> bool {
+        self.left_dns.load(Ordering::Relaxed)
+    }
+
     /// The other end's address, without its port. Kept, since all spans of the connection have it.
     #[cfg(feature = "otel")]
     pub(crate) fn peer_text(&self) -> Option<&Arc<str>> {

@@ -13,7 +13,7 @@ use crate::{
     clock,
     config::ExchangeConfig,
     connection::{ConnectionInfo, TraceRef},
-    dial::{Dialed, Dialer, Progress, Target},
+    dial::{Dialed, Dialer, Progress, Target, Watched},
     error::Error,
     exchange::{self, Conn, Home},
     hooks::{ClientTrace, CloseReason, IdleReturn, emit::Hooks},
@@ -92,14 +92,19 @@ impl Dial {
             ready: clock::now(),
             setup,
             peer_text: OnceLock::new(),
+            left_dns: Default::default(),
         };
         let hooks = Hooks::new(None, self.trace.clone());
         match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
             Ok((conn, driver)) => {
                 let info = &conn.shared().info;
                 let reports: Vec<_> = self.reports.iter().filter_map(|report| report.connection_opened(info)).collect();
+                let is_told = self.info.is_some() || self.hooks.installed();
+                let host = dialed.looked_up.filter(|_| is_told);
+                let watched = host.map(|host| self.dialer.departed.watch(&host, info));
                 let outcome = permit.dialed(protocol, |slot| {
-                    conn.settle(Box::new(Place { pool: Arc::clone(&self.pool), slot, reports: reports.clone() }));
+                    let (pool, reports) = (Arc::clone(&self.pool), reports.clone());
+                    conn.settle(Box::new(Place { pool, slot, reports, _watched: watched }));
                     conn
                 });
                 reports.iter().for_each(|report| report.returned(outcome));
@@ -122,6 +127,8 @@ struct Place {
     pool: Arc<Pool<Conn>>,
     slot: SlotId,
     reports: Vec<Arc<dyn ConnectionReport>>,
+    /// Later lookups of its host are held against its address.
+    _watched: Option<Watched>,
 }
 
 impl Place {

@@ -17,7 +17,7 @@ use crate::{
 /// What was given for a URL, and is none.
 pub(super) fn unreadable(error: &http::Error) -> Error {
     let why = format!(
-        "the URL can't be read ({error}): give it whole, as in https://example.com/path, what is not ASCII \
+        "the URL can't be read ({error}): give it whole, from the scheme on, what is not ASCII \
          percent-encoded, and international names in their xn-- form"
     );
     Error::with(Kind::InvalidRequest, Phase::Request, Why::new(why))

@@ -11,7 +11,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -23,7 +22,7 @@ use tokio::{sync::watch, task::AbortHandle};
 
 use super::{
     contained::contained,
-    resolve::{Resolve, ResolveError},
+    resolve::{self, Resolve, ResolveError},
 };
 use crate::{clock, error::Error, phase::Phase};
 
@@ -41,7 +40,7 @@ type Running = Mutex<HashMap<Arc<str>, Weak<Lookup>>>;
 pub(super) struct Answer {
     /// When it came.
     pub(super) at: Instant,
-    pub(super) result: Result<Arc<[IpAddr]>, Error>,
+    pub(super) result: Result<Arc<resolve::Answer>, Error>,
 }
 
 impl Lookups {
@@ -128,8 +127,8 @@ fn lock(running: &Running) -> MutexGuard<'_, HashMap<Arc<str>, Weak<Lookup>>> {
 
 async fn ask(resolver: Arc<dyn Resolve>, host: String, tell: watch::Sender<Option<Answer>>, entry: Entry) {
     let result = match resolve(&*resolver, &host).await {
-        Ok(addrs) if addrs.is_empty() => Err(ResolveError::no_addresses()),
-        Ok(addrs) => Ok(addrs.into()),
+        Ok(answer) if answer.addrs.is_empty() => Err(ResolveError::no_addresses()),
+        Ok(answer) => Ok(Arc::new(answer)),
         Err(error) => Err(error),
     };
     let result = result.map_err(|error| Error::with(error.kind(), Phase::Dns, error));
@@ -139,9 +138,9 @@ async fn ask(resolver: Arc<dyn Resolve>, host: String, tell: watch::Sender<Optio
 }
 
 /// A resolver that panics has failed. Else those who wait would ask it again, and again.
-async fn resolve(resolver: &dyn Resolve, host: &str) -> Result<Vec<IpAddr>, ResolveError> {
+async fn resolve(resolver: &dyn Resolve, host: &str) -> Result<resolve::Answer, ResolveError> {
     let failed = |_| Err(ResolveError::no_recovery().because("the resolver panicked"));
-    contained(|| resolver.resolve(host)).await.unwrap_or_else(failed)
+    contained(|| resolver.answer(host)).await.unwrap_or_else(failed)
 }
 
 #[cfg(test)]
@@ -149,6 +148,7 @@ mod tests {
     use std::{
         collections::VecDeque,
         future::Future,
+        net::IpAddr,
         pin::Pin,
         sync::atomic::AtomicUsize,
         task::{Context, Waker},
@@ -234,8 +234,8 @@ mod tests {
         others_run().await;
         reply(tell, Ok(home()));
         let (first, second) = tokio::join!(first, second);
-        assert_eq!(first.0.result.expect("an answer")[..], home());
-        assert_eq!(second.0.result.expect("an answer")[..], home());
+        assert_eq!(first.0.result.expect("an answer").addrs, home());
+        assert_eq!(second.0.result.expect("an answer").addrs, home());
         assert_eq!((first.1, second.1, resolver.asked.load(Ordering::SeqCst)), (true, true, 1));
         assert_eq!(first.0.at, second.0.at);
     }

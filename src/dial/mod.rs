@@ -7,6 +7,9 @@
 mod connect;
 mod connector;
 mod contained;
+mod departed;
+#[cfg(feature = "hickory-dns")]
+mod hickory;
 mod lookups;
 mod race;
 mod resolve;
@@ -22,8 +25,11 @@ use std::{
 };
 
 pub(crate) use self::connector::Connector;
-pub use self::resolve::{Resolve, ResolveError, Resolving, SystemResolver};
+#[cfg(feature = "hickory-dns")]
+pub use self::hickory::{HickoryResolver, hickory_resolver};
+pub use self::resolve::{Answer, Answering, Resolve, ResolveError, Resolving, SystemResolver};
 pub(crate) use self::{
+    departed::{Departed, Watched},
     lookups::Lookups,
     tls::{Identity, Tls, Trust},
 };
@@ -42,6 +48,7 @@ use crate::{
 pub(crate) struct Dialer {
     pub(crate) config: DialConfig,
     pub(crate) lookups: Lookups,
+    pub(crate) departed: Departed,
     /// A user's own way to a byte stream: then there is no lookup and no TCP.
     pub(crate) connector: Option<Connector>,
     pub(crate) tls: Tls,
@@ -90,7 +97,12 @@ pub(crate) struct Dialed {
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) tls: Option<TlsInfo>,
     pub(crate) protocol: Protocol,
+    /// The host whose lookup led to the address; absent for an address that was given.
+    pub(crate) looked_up: Option<Arc<str>>,
 }
+
+/// Addresses to try, and the host whose lookup they come from.
+type Found = (Vec<SocketAddr>, Option<Arc<str>>);
 
 impl Dialer {
     /// One dial, from the lookup to the end of the handshake.
@@ -103,16 +115,16 @@ impl Dialer {
         if target.https {
             self.tls.prepare();
         }
-        let socket = match &self.connector {
+        let (socket, looked_up) = match &self.connector {
             Some(connector) => {
                 progress.enter(Phase::Connect);
-                connector.connect(target, deadline, hooks).await?
+                (connector.connect(target, deadline, hooks).await?, None)
             }
             None => {
                 progress.enter(Phase::Dns);
-                let addrs = self.addresses(target, deadline, hooks).await?;
+                let (addrs, looked_up) = self.addresses(target, deadline, hooks).await?;
                 progress.enter(Phase::Connect);
-                connect::first_of(&addrs, &self.config, deadline, hooks).await?
+                (connect::first_of(&addrs, &self.config, deadline, hooks).await?, looked_up)
             }
         };
         let (local, peer) = (socket.local(), socket.peer());
@@ -121,7 +133,7 @@ impl Dialer {
                 ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,
                 ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 => Protocol::Http1,
             };
-            return Ok(Dialed { transport: Transport::Plain(socket), local, peer, tls: None, protocol });
+            return Ok(Dialed { transport: Transport::Plain(socket), local, peer, tls: None, protocol, looked_up });
         }
         progress.enter(Phase::Tls);
         let config = tokio::time::timeout_at(deadline.into(), self.tls.config());
@@ -136,12 +148,12 @@ impl Dialer {
             _ => Protocol::Http1,
         };
         let transport = Transport::Tls(Box::new(stream));
-        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol })
+        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol, looked_up })
     }
 
     /// The addresses in the order in which to try them. An address has no lookup, and so no hooks; nor has a host whose
     /// addresses were given.
-    async fn addresses(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Vec<SocketAddr>, Error> {
+    async fn addresses(&self, target: &Target, deadline: Instant, hooks: &Hooks) -> Result<Found, Error> {
         let literal = target.host.parse::<IpAddr>().ok();
         let known = self.config.known(&target.host, target.port);
         if let Some(addrs) = known.or(literal.as_ref().map(std::slice::from_ref)) {
@@ -150,7 +162,7 @@ impl Dialer {
                 return Err(Error::new(Kind::NoAddresses, Phase::GetConnection));
             }
             let addrs = order.into_iter().map(|addr| SocketAddr::new(addr, target.port));
-            return Ok(addrs.take(self.config.max_addresses).collect());
+            return Ok((addrs.take(self.config.max_addresses).collect(), None));
         }
         let guard = hooks.dns(&target.host);
         let lookup = tokio::time::timeout_at(deadline.into(), self.lookups.lookup(&target.host)).await;
@@ -158,8 +170,9 @@ impl Dialer {
             Ok((answer, coalesced)) => (Some(answer.at), answer.result, coalesced),
             Err(_) => (hooks.now(), Err(Error::timeout(Phase::Dns)), false),
         };
-        let order = result.as_ref().map(|addrs| {
-            let usable = addrs.iter().copied().filter(|addr| self.config.may_try(*addr));
+        let order = result.as_ref().map(|answer| {
+            self.departed.answered(&target.host, &answer.addrs);
+            let usable = answer.addrs.iter().copied().filter(|addr| self.config.may_try(*addr));
             race::interleaved(usable)
         });
         if order.as_ref().is_ok_and(Vec::is_empty) {
@@ -167,9 +180,10 @@ impl Dialer {
             guard.done(at, Err(&error), coalesced);
             return Err(error);
         }
-        guard.done(at, result.as_deref(), coalesced);
+        let told = result.as_ref().map(|answer| (answer.addrs.as_slice(), answer.facts.as_ref()));
+        guard.done(at, told, coalesced);
         let addrs = order.map_err(Error::clone)?.into_iter().map(|addr| SocketAddr::new(addr, target.port));
-        Ok(addrs.take(self.config.max_addresses).collect())
+        Ok((addrs.take(self.config.max_addresses).collect(), Some(Arc::clone(&target.host))))
     }
 }
 
@@ -198,7 +212,14 @@ mod tests {
         let tls = Tls::new(tls::Trust::Platform, ProtocolChoice::Alpn, false, None);
         let config = DialConfig { connect_timeout: std::time::Duration::from_secs(20), ..DialConfig::default() };
         let lookups = Lookups::new(Arc::new(AfterTls(tls.clone())));
-        let dialer = Dialer { config, lookups, connector: None, tls, protocol: ProtocolChoice::Alpn };
+        let dialer = Dialer {
+            config,
+            lookups,
+            departed: Departed::default(),
+            connector: None,
+            tls,
+            protocol: ProtocolChoice::Alpn,
+        };
         let target = Target { https: true, host: "origin.test".into(), port: 443, http1_only: false };
         let dialed = dialer.dial(&target, &Hooks::new(None, None), &Progress::default()).await;
         assert_eq!(dialed.err().map(|error| error.kind()), Some(Kind::HostNotFound));

@@ -2,10 +2,40 @@
 
 use std::{fmt, future::Future, io, net::IpAddr, pin::Pin};
 
-use crate::error::{BoxError, Kind};
+use crate::{
+    error::{BoxError, Kind},
+    hooks::DnsFacts,
+};
 
 /// A lookup under way.
 pub type Resolving = Pin<Box<dyn Future<Output = Result<Vec<IpAddr>, ResolveError>> + Send>>;
+
+/// An answer under way, with what is known of it.
+pub type Answering = Pin<Box<dyn Future<Output = Result<Answer, ResolveError>> + Send>>;
+
+/// The addresses of a host, and what else the resolver knows of them.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Answer {
+    /// The addresses, the most wanted first.
+    pub addrs: Vec<IpAddr>,
+    /// What is shown on the `dns` span beside them; absent if nothing is known.
+    pub facts: Option<DnsFacts>,
+}
+
+impl Answer {
+    /// The addresses, with what is known of them.
+    #[must_use]
+    pub fn with_facts(addrs: Vec<IpAddr>, facts: DnsFacts) -> Self {
+        Self { addrs, facts: Some(facts) }
+    }
+}
+
+impl From<Vec<IpAddr>> for Answer {
+    fn from(addrs: Vec<IpAddr>) -> Self {
+        Self { addrs, facts: None }
+    }
+}
 
 /// Looks up the addresses of a host.
 ///
@@ -31,6 +61,17 @@ pub trait Resolve: Send + Sync + 'static {
     ///
     /// A [`ResolveError`] of the kind that fits; no addresses at all is an error too.
     fn resolve(&self, host: &str) -> Resolving;
+
+    /// The same, for a resolver that knows more than addresses: whether its cache had them, how long they are true. This is
+    /// what the client calls; unless implemented, it calls [`resolve`](Self::resolve) and knows nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    fn answer(&self, host: &str) -> Answering {
+        let resolving = self.resolve(host);
+        Box::pin(async { resolving.await.map(Answer::from) })
+    }
 }
 
 /// Why a lookup failed, as `getaddrinfo` tells it.

@@ -33,7 +33,7 @@ impl Error {
                 "ask for a name that is in the certificate; `resolve_to` connects that name to any address"
             }
             Kind::TlsProtocolError => {
-                "check that the port speaks TLS (else begin with http://); an authority of your own goes to \
+                "check that the port speaks TLS (else the scheme is http); an authority of your own goes to \
                  `root_certificates`, a configuration to `tls_config`"
             }
             Kind::TlsClosed => "if the server wants a client's certificate, `client_certificate` gives it one",
@@ -72,7 +72,7 @@ impl Error {
     }
 }
 
-const ANOTHER_PROTOCOL: &str = "check http:// and https://; `http2_prior_knowledge` is for ports that speak HTTP/2 without TLS, and for them alone";
+const ANOTHER_PROTOCOL: &str = "check the scheme, http or https; `http2_prior_knowledge` is for ports that speak HTTP/2 without TLS, and for them alone";
 
 /// Which limits end a wait in this phase.
 fn late(phase: Phase) -> Option<&'static str> {

@@ -215,15 +215,19 @@ pub(crate) struct Dns {
 
 impl Dns {
     /// `coalesced`: others got the same answer.
-    pub(crate) fn done(mut self, at: Option<Instant>, result: Result<&[IpAddr], &Error>, coalesced: bool) {
+    pub(crate) fn done(mut self, at: Option<Instant>, result: Answered<'_>, coalesced: bool) {
         self.pay(at, result, coalesced);
     }
 
-    fn pay(&mut self, at: Option<Instant>, result: Result<&[IpAddr], &Error>, coalesced: bool) {
-        let (addrs, error) = (result.unwrap_or_default(), result.err());
-        self.owed.pay_at(at, |t, at| t.dns_done(&DnsDoneInfo { at, addrs, error, coalesced }));
+    fn pay(&mut self, at: Option<Instant>, result: Answered<'_>, coalesced: bool) {
+        let error = result.err();
+        let (addrs, facts) = result.unwrap_or_default();
+        self.owed.pay_at(at, |t, at| t.dns_done(&DnsDoneInfo { at, addrs, error, coalesced, facts }));
     }
 }
+
+/// The addresses, and what else is known of them.
+pub(crate) type Answered<'a> = Result<(&'a [IpAddr], Option<&'a DnsFacts>), &'a Error>;
 
 impl Drop for Dns {
     fn drop(&mut self) {

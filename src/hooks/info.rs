@@ -8,6 +8,7 @@ use std::{
 
 use http::{HeaderMap, StatusCode};
 
+use super::DnsFacts;
 use crate::{
     capture::ShownHeaders,
     connection::{ConnectionInfo, Http2Record, TlsInfo},
@@ -73,6 +74,8 @@ infos! {
         error: Option<&'a Error>,
         /// Whether the answer was shared with another lookup of the same name.
         coalesced: bool,
+        /// What else is known of the answer; absent if it failed, or the resolver knows nothing.
+        facts: Option<&'a DnsFacts>,
     }
     /// A connect to one address begins, or the client's own connector.
     ConnectStartInfo {

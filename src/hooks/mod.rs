@@ -27,6 +27,7 @@
 //! Every start has exactly one done, also on error, timeout, cancel and drop. A hook must not block: it runs on the
 //! connection's own task. No lock is held while it runs; one that panics is caught, and the request goes on.
 
+mod dns;
 pub(crate) mod emit;
 mod fanout;
 mod info;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 
 use http::Request;
 
-pub use self::{fanout::Stack, info::*};
+pub use self::{dns::DnsFacts, fanout::Stack, info::*};
 
 /// Hooks that are called as a request lives through its phases.
 ///

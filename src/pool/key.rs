@@ -31,7 +31,7 @@ impl PoolKey {
             Some("http") => false,
             Some("https") => true,
             Some(_) => return Err(Error::invalid("the URL's scheme is neither http nor https")),
-            None => return Err(Error::invalid("the URL has no scheme: begin it with https:// or http://")),
+            None => return Err(Error::invalid("the URL has no scheme: begin it with https or http")),
         };
         let authority = uri.authority().ok_or_else(|| Error::invalid("the URL has no host"))?.clone();
         let text = authority.as_str();

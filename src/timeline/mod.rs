@@ -25,7 +25,7 @@ use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
-    hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
+    hooks::{CloseReason, ConnOutcome, DnsFacts, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
     redact::ShownUrl,
 };
 
@@ -135,6 +135,9 @@ pub struct ConnectionUse {
     pub age: Duration,
     /// Which request on it this is, from 1.
     pub request_number: u64,
+    /// As this attempt got it, its address was no longer an answer for its host
+    /// ([`ConnectionInfo::address_left_dns`]).
+    pub address_left_dns: bool,
 }
 
 impl ConnectionUse {
@@ -194,6 +197,8 @@ pub enum SetupDetail {
         addrs: Vec<IpAddr>,
         /// Whether the answer was shared with another lookup.
         coalesced: bool,
+        /// What else the resolver knows of the answer.
+        facts: Option<Box<DnsFacts>>,
     },
     /// A connect to one address, or by the client's own connector.
     #[non_exhaustive]

@@ -262,6 +262,7 @@ impl ClientTrace for Recorder {
             idle_time: info.idle_time,
             age: info.age,
             request_number: info.request_number,
+            address_left_dns: info.connection.address_left_dns(),
         };
         let mut waited = Duration::ZERO;
         self.record("got_conn", Some(info.at), |live| {
@@ -328,7 +329,7 @@ impl ClientTrace for Recorder {
         self.record("dns_start", Some(info.at), |live| {
             setup_hook(live.timeline, |timeline| {
                 let host = info.host.to_owned();
-                timeline.step(info.at, SetupDetail::Dns { host, addrs: Vec::new(), coalesced: false });
+                timeline.step(info.at, SetupDetail::Dns { host, addrs: Vec::new(), coalesced: false, facts: None });
             });
         });
     }
@@ -336,8 +337,9 @@ impl ClientTrace for Recorder {
     fn dns_done(&self, info: &DnsDoneInfo<'_>) {
         self.record("dns_done", Some(info.at), |live| {
             live.timeline.ended(info.at, info.error, |detail| match detail {
-                SetupDetail::Dns { addrs, coalesced, .. } => {
+                SetupDetail::Dns { addrs, coalesced, facts, .. } => {
                     (*addrs, *coalesced) = (info.addrs.to_vec(), info.coalesced);
+                    *facts = info.facts.cloned().map(Box::new);
                     true
                 }
                 SetupDetail::Connect { .. } | SetupDetail::Tunnel { .. } | SetupDetail::Tls { .. } => false,

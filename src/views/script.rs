@@ -103,7 +103,7 @@ impl Attempt {
         let addrs = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let addrs = if error.is_none() { &addrs[..] } else { &[] };
         self.recorder.dns_start(&DnsStartInfo { at: self.at(1), host: "example.com" });
-        self.recorder.dns_done(&DnsDoneInfo { at: self.at(2), addrs, error, coalesced: false });
+        self.recorder.dns_done(&DnsDoneInfo { at: self.at(2), addrs, error, coalesced: false, facts: None });
         self
     }
 
@@ -132,6 +132,7 @@ impl Attempt {
             ready: self.start,
             setup,
             peer_text: std::sync::OnceLock::new(),
+            left_dns: Default::default(),
         });
         self.recorder.got_conn(&GotConnInfo {
             at: self.at(7),

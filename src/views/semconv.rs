@@ -100,6 +100,20 @@ names! {
     CONNECTION_AGE = "httptrace.connection.age";
     /// Which request on it this is, from 1.
     CONNECTION_REQUEST_NUMBER = "httptrace.connection.request_number";
+    /// `true` where the latest lookup of the host did not have the connection's address; absent otherwise.
+    CONNECTION_ADDRESS_LEFT_DNS = "httptrace.connection.address_left_dns";
+    /// Whether the answer came out of the resolver's cache; this and the next ones absent where the resolver does not know.
+    DNS_CACHE_HIT = "httptrace.dns.cache_hit";
+    /// How long the answer is true, in seconds.
+    DNS_TTL = "httptrace.dns.ttl";
+    /// The names that the host is an alias of, in the order of the chain.
+    DNS_ALIASES = "httptrace.dns.aliases";
+    /// The types of the answer's records: `CNAME`, `A`, `AAAA`.
+    DNS_RECORD_TYPES = "httptrace.dns.record_types";
+    /// The name server that answered, address and port.
+    DNS_SERVER = "httptrace.dns.server";
+    /// How it was asked: `udp`, `tcp`, ….
+    DNS_TRANSPORT = "httptrace.dns.transport";
     /// Why the attempt before was given up for this one.
     RETRY_REASON = "httptrace.retry.reason";
     /// The HTTP/2 stream.

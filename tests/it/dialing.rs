@@ -1,6 +1,7 @@
 //! How connections come about: addresses that race, lookups and dials that are shared.
 
 mod cold;
+mod hickory;
 mod lookups;
 mod racing;
 

@@ -77,6 +77,9 @@ struct Connection {
     local: Option<String>,
     peer: Option<String>,
     http2_stream_id: Option<u32>,
+    /// The latest lookup of the host did not have its address.
+    #[serde(skip_serializing_if = "is_false")]
+    address_left_dns: bool,
 }
 
 #[derive(Serialize)]
@@ -84,6 +87,19 @@ struct Dns<'a> {
     host: &'a str,
     addrs: Vec<String>,
     coalesced: bool,
+    /// This and what follows: where the resolver knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_hit: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_us: Option<f64>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    aliases: &'a [String],
+    #[serde(skip_serializing_if = "<[&str]>::is_empty")]
+    record_types: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -188,13 +204,25 @@ fn connection(timeline: &Timeline) -> Option<Connection> {
         local: used.info.local.map(|addr| addr.to_string()),
         peer: used.info.peer.map(|addr| addr.to_string()),
         http2_stream_id: timeline.stream_id,
+        address_left_dns: used.address_left_dns,
     })
 }
 
 fn dns(timeline: &Timeline) -> Option<Dns<'_>> {
     timeline.setup.iter().find_map(|step| match &step.detail {
-        SetupDetail::Dns { host, addrs, coalesced, .. } => {
-            Some(Dns { host, addrs: addrs.iter().map(ToString::to_string).collect(), coalesced: *coalesced })
+        SetupDetail::Dns { host, addrs, coalesced, facts, .. } => {
+            let facts = facts.as_deref();
+            Some(Dns {
+                host,
+                addrs: addrs.iter().map(ToString::to_string).collect(),
+                coalesced: *coalesced,
+                cache_hit: facts.and_then(|facts| facts.cache_hit),
+                ttl_us: facts.and_then(|facts| facts.ttl).map(micros),
+                aliases: facts.map_or(&[], |facts| &facts.aliases),
+                record_types: facts.map_or(&[], |facts| &facts.record_types),
+                server: facts.and_then(|facts| facts.server).map(|server| server.to_string()),
+                transport: facts.and_then(|facts| facts.transport),
+            })
         }
         _ => None,
     })
@@ -243,6 +271,10 @@ fn event_entry(kind: EventKind, at_us: f64) -> EventEntry {
 
 fn micros(duration: std::time::Duration) -> f64 {
     duration.as_nanos() as f64 / 1_000.0
+}
+
+fn is_false(said: &bool) -> bool {
+    !said
 }
 
 fn is_zero(count: &u32) -> bool {

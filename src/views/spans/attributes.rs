@@ -7,6 +7,7 @@ use super::telling::{Attributes, Fact};
 use crate::{
     connection::TlsInfo,
     date::date_time,
+    hooks::DnsFacts,
     phase::Phase,
     timeline::{EventKind, PhaseSpan, RequestInfo, SetupDetail, Timeline},
     views::semconv::*,
@@ -65,6 +66,9 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
     }
     span.set(CONNECTION_AGE, Fact::Float(used.age.as_secs_f64()));
     span.set(CONNECTION_REQUEST_NUMBER, int(used.request_number));
+    if used.address_left_dns {
+        span.set(CONNECTION_ADDRESS_LEFT_DNS, Fact::Bool(true));
+    }
     if let Some(stream) = timeline.stream_id {
         span.set(HTTP2_STREAM_ID, Fact::Int(stream.into()));
     }
@@ -135,13 +139,15 @@ pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl A
 pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
     all.room(8);
     match detail {
-        SetupDetail::Dns { host, addrs, coalesced } => {
+        SetupDetail::Dns { host, addrs, coalesced, facts } => {
             all.set(DNS_QUESTION_NAME, Fact::Text(host));
             if !addrs.is_empty() {
-                let answers: Vec<StringValue> = addrs.iter().map(|addr| addr.to_string().into()).collect();
-                all.put(KeyValue::new(DNS_ANSWERS, Value::Array(Array::String(answers))));
+                all.put(list(DNS_ANSWERS, addrs));
             }
             all.set(DNS_COALESCED, Fact::Bool(*coalesced));
+            if let Some(facts) = facts {
+                answer(facts, all);
+            }
         }
         SetupDetail::Connect { peer, attempt, .. } => {
             if let Some(peer) = peer {
@@ -168,6 +174,32 @@ pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
             }
         }
     }
+}
+
+fn answer(facts: &DnsFacts, all: &mut impl Attributes) {
+    if let Some(hit) = facts.cache_hit {
+        all.set(DNS_CACHE_HIT, Fact::Bool(hit));
+    }
+    if let Some(ttl) = facts.ttl {
+        all.set(DNS_TTL, Fact::Float(ttl.as_secs_f64()));
+    }
+    if !facts.aliases.is_empty() {
+        all.put(list(DNS_ALIASES, &facts.aliases));
+    }
+    if !facts.record_types.is_empty() {
+        all.put(list(DNS_RECORD_TYPES, &facts.record_types));
+    }
+    if let Some(server) = facts.server {
+        all.put(KeyValue::new(DNS_SERVER, server.to_string()));
+    }
+    if let Some(transport) = facts.transport {
+        all.set(DNS_TRANSPORT, Fact::Word(transport));
+    }
+}
+
+fn list<T: ToString>(name: &'static str, all: &[T]) -> KeyValue {
+    let all: Vec<StringValue> = all.iter().map(|one| one.to_string().into()).collect();
+    KeyValue::new(name, Value::Array(Array::String(all)))
 }
 
 fn session(tls: &TlsInfo, all: &mut impl Attributes) {

@@ -135,7 +135,7 @@ fn siblings_of_one_moment_start_in_microseconds_of_their_own_and_in_their_order(
     attempt.get_conn().dials();
     let (at, recorder) = (attempt.at(1), attempt.recorder());
     recorder.dns_start(&DnsStartInfo { at, host: "example.com" });
-    recorder.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false });
+    recorder.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false, facts: None });
     for attempt in 1..=3 {
         recorder.connect_start(&ConnectStartInfo { at, addr: None, attempt });
         recorder.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
@@ -457,7 +457,7 @@ fn an_end_without_a_start_makes_no_span_and_harms_nothing() {
     let attempt = exported.send();
     attempt.get_conn().dials();
     let (at, hooks) = (attempt.at(1), attempt.recorder());
-    hooks.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false });
+    hooks.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false, facts: None });
     let addr = Some("192.0.2.1:8443".parse().unwrap());
     hooks.connect_done(&ConnectDoneInfo { at, addr, attempt: 1, local: None, error: None });
     hooks.tls_handshake_done(&TlsHandshakeDoneInfo { at, tls: None, error: None });

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     connection::{Protocol, TlsInfo},
-    hooks::{ConnOutcome, IdleReturn, ResponseOutcome, WaitCause},
+    hooks::{ConnOutcome, DnsFacts, IdleReturn, ResponseOutcome, WaitCause},
     phase::Phase,
     timeline::{ConnectionUse, EventKind, PhaseSpan, SetupDetail, Timeline},
 };
@@ -53,6 +53,9 @@ fn facts(timeline: &Timeline) -> Vec<String> {
             facts.extend(connection.info.tls.as_ref().map(|tls| format!("TLS {}", tls.version)));
         }
         facts.push(origin(connection));
+    }
+    if timeline.connection.as_ref().is_some_and(|used| used.address_left_dns) {
+        facts.push("to an address that has left DNS".to_owned());
     }
     facts.extend(timeline.stream_id.map(|stream| format!("stream {stream}")));
     if timeline.request.attempt > 1 {
@@ -144,14 +147,21 @@ pub(super) fn cause(cause: WaitCause) -> &'static str {
 
 fn setup_note(detail: &SetupDetail) -> String {
     match detail {
-        SetupDetail::Dns { host, addrs, coalesced } => {
+        SetupDetail::Dns { host, addrs, coalesced, facts } => {
             let mut note = host.clone();
+            for alias in facts.iter().flat_map(|facts| &facts.aliases) {
+                note.push_str(" > ");
+                note.push_str(alias);
+            }
             for (i, addr) in addrs.iter().enumerate() {
                 note.push_str(if i == 0 { " = " } else { ", " });
                 note.push_str(&addr.to_string());
             }
             if *coalesced {
                 note.push_str(" (shared lookup)");
+            }
+            if let Some(facts) = facts {
+                note.push_str(&answer_note(facts));
             }
             note
         }
@@ -166,6 +176,24 @@ fn setup_note(detail: &SetupDetail) -> String {
             (None, None) => String::new(),
         },
     }
+}
+
+fn answer_note(facts: &DnsFacts) -> String {
+    let mut notes = Vec::new();
+    if facts.cache_hit == Some(true) {
+        notes.push("cached".to_owned());
+    }
+    if let Some(server) = facts.server {
+        // UDP is what everybody expects.
+        let by =
+            facts.transport.filter(|transport| *transport != "udp").map_or_else(String::new, |by| format!(" by {by}"));
+        notes.push(format!("from {server}{by}"));
+    }
+    if let Some(ttl) = facts.ttl {
+        let ttl = duration(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX));
+        notes.push(format!("true for {}", ttl.trim_start()));
+    }
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
 }
 
 fn session(tls: &TlsInfo) -> String {

@@ -69,6 +69,7 @@ impl Script {
             ready: self.at(0),
             setup: None,
             peer_text: std::sync::OnceLock::new(),
+            left_dns: Default::default(),
         })
     }
 
@@ -77,7 +78,13 @@ impl Script {
         let addrs = [IpAddr::from([127, 0, 0, 1])];
         self.recorder.get_conn(&GetConnInfo { at: self.at(3), host: "localhost", port: 8443 });
         self.recorder.dns_start(&DnsStartInfo { at: self.at(4), host: "localhost" });
-        self.recorder.dns_done(&DnsDoneInfo { at: self.at(310), addrs: &addrs, error: None, coalesced: false });
+        self.recorder.dns_done(&DnsDoneInfo {
+            at: self.at(310),
+            addrs: &addrs,
+            error: None,
+            coalesced: false,
+            facts: None,
+        });
         self.recorder.connect_start(&ConnectStartInfo { at: self.at(312), addr, attempt: 1 });
         self.recorder.connect_done(&ConnectDoneInfo { at: self.at(390), addr, attempt: 1, local: None, error });
     }

@@ -1,10 +1,17 @@
 //! Lookups of one name at the same time are one, and each of those who share it is told its own.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::Full;
 use httptrace::{Client, Timeline, timeline::SetupDetail};
 
 use super::LIMIT;
+use crate::spans::scene::Scene;
 use crate::support::{
     client::{Traced, read},
     dns::{Failure, FakeResolver},
@@ -110,4 +117,43 @@ async fn an_international_name_is_looked_up_as_the_url_has_it_in_ascii() {
     let sent = &origin.record().requests[0];
     assert!(format!("{sent:?}").contains(&format!("{name}:{}", origin.addr().port())), "{sent:?}");
     assert!("http://bücher.test/".parse::<http::Uri>().is_err(), "a URL has no other form");
+}
+
+// mutants: `answered` emptied; the guard in `Place` dropped at once; `!is_there` as `is_there`
+#[tokio::test]
+async fn a_connection_whose_address_has_left_dns_is_told_as_it_is_reused() {
+    let origin = Origin::plain().serve(|request| async move {
+        let mut response = Response::new(Full::<Bytes>::from("hello"));
+        if request.uri().path() == "/close" {
+            response.headers_mut().insert("connection", "close".parse().expect("a value"));
+        }
+        response
+    });
+    // At the second answer's address nobody listens on this port.
+    let elsewhere = IpAddr::from(Ipv6Addr::LOCALHOST);
+    let resolver = FakeResolver::new().local("moved.test").answer("moved.test", [elsewhere]).local("moved.test");
+    let scene = Scene::new(Client::builder().resolver(Arc::new(resolver)));
+    let url = origin.url_at("moved.test", "/");
+    scene.traced.read(url.clone()).await.expect("an answer");
+    scene.traced.log.settled().await;
+    // A second connection is wanted while the first one is out: it looks the host up, in vain. So does a third.
+    let left = |timeline: &Timeline| timeline.connection.as_ref().map(|used| used.address_left_dns);
+    for (expected, fails) in [(true, true), (false, false)] {
+        let held = within("a head", scene.traced.get(url.clone())).await.expect("an answer");
+        let second = scene.traced.read(origin.url_at("moved.test", "/close")).await;
+        assert_eq!(second.is_err(), fails, "{second:?}");
+        read(held).await.expect("a body");
+        scene.traced.log.settled().await;
+        scene.traced.read(url.clone()).await.expect("an answer");
+        scene.traced.log.settled().await;
+        let last = scene.traced.timelines(1).await.pop().expect("a record");
+        assert_eq!(left(&last), Some(expected), "{last:?}");
+    }
+    let spans = scene.spans(7, 7).await;
+    let told = spans
+        .named("GET")
+        .into_iter()
+        .filter(|span| span.attributes.iter().any(|fact| fact.key.as_str() == "httptrace.connection.address_left_dns"));
+    // The one that reused it, and the one after it that still had no better word.
+    assert_eq!(told.count(), 2);
 }

@@ -8,7 +8,7 @@
 //! | `frames.rs` | HTTP/2 frames for scripts, and those of a client to look at |
 //! | `gate.rs` | holds one side until the test lets it go |
 //! | `client.rs` | the client under test with all that it tells |
-//! | `dns.rs` | a resolver that answers as told |
+//! | `dns.rs`, `name_server.rs` | a resolver, and a server of names, that answer as told |
 //! | `trace.rs` | a log of all hooks, and whether they pair |
 //! | `timeline.rs`, `spans.rs` | what a record and its spans should look like |
 //! | `collector.rs` | an OTLP collector |
@@ -34,6 +34,7 @@ pub(crate) mod collector;
 pub(crate) mod dns;
 pub(crate) mod frames;
 pub(crate) mod gate;
+pub(crate) mod name_server;
 pub(crate) mod origin;
 pub(crate) mod record;
 pub(crate) mod script;
