@@ -1,6 +1,7 @@
 //! The settings of a client, and the one place where its parts are put together.
 
 mod detail;
+mod facts;
 mod limits;
 mod pooling;
 mod reaching;
@@ -18,7 +19,7 @@ use crate::views::{
 };
 use crate::{
     capture::Capture,
-    client::{Client, Inner},
+    client::{Client, Inner, KeepAlives},
     config::{DialConfig, ExchangeConfig, PoolConfig, ProtocolChoice},
     dial::{ColdDials, Connector, Departed, Dialer, Identity, Lookups, Resolve, SystemResolver, Tls, Trust},
     error::Error,
@@ -138,6 +139,7 @@ impl ClientBuilder {
         };
         Client::from_inner(Inner {
             wait_timeout: pool.wait_timeout,
+            keep_alives: Arc::new(KeepAlives::new(pool.idle_timeout, pool.obeys_keep_alive, trace.clone())),
             pool: Pool::new(pool),
             dialer: Arc::new(Dialer {
                 config: dial,

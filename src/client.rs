@@ -14,6 +14,7 @@
 mod attempt;
 mod dialing;
 mod head;
+mod keep_alive;
 mod read;
 mod shared;
 
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri, request::Parts};
 use http_body::Body;
 
+pub(crate) use self::keep_alive::KeepAlives;
 use self::{
     attempt::{Attempt, lower_case},
     dialing::Dial,
@@ -49,7 +51,7 @@ use crate::{
     error::{BoxError, Error, Kind},
     exchange::{self, Asks, Conn, Failed, Payload, RequestBody, ResponseBody, Terms},
     hooks::{
-        ClientTrace, ConnOutcome, RetryInfo, RetryReason, WaitCause,
+        ClientTrace, CloseReason, ConnOutcome, RetryInfo, RetryReason, WaitCause,
         emit::{GotConnFacts, Hooks},
     },
     phase::Phase,
@@ -84,6 +86,7 @@ pub(crate) struct Inner {
     /// The hooks of every request.
     pub(crate) trace: Option<Arc<dyn ClientTrace>>,
     pub(crate) reporters: Vec<Arc<dyn Reporter>>,
+    pub(crate) keep_alives: Arc<KeepAlives>,
     /// What of a URL is not shown.
     pub(crate) redaction: Rules,
     /// Every attempt is recorded, with the list of its hooks, and put into the response's extensions.
@@ -314,6 +317,8 @@ struct Spare {
     payload: Option<Payload>,
     /// The connection came from the idle pool, or has carried a request.
     used: bool,
+    /// How long it had been idle there, in milliseconds.
+    idle: u32,
 }
 
 impl Call {
@@ -387,7 +392,12 @@ impl Call {
             match lease.conn.is_fresh().await {
                 Ok(()) => return Ok(lease),
                 // Nothing was sent: the request moves on, whatever its method.
-                Err(reason) => lease.conn.close(reason),
+                Err(reason) => {
+                    if let (CloseReason::PeerClosed, Some(idle)) = (reason, lease.idle_time) {
+                        self.inner.keep_alives.closed(self.key.host(), self.key.port, idle);
+                    }
+                    lease.conn.close(reason);
+                }
             }
             now = clock::now();
         }
@@ -458,6 +468,7 @@ impl Call {
             reports: self.attempt.reports.clone(),
             info: self.attempt.info.clone(),
             setup,
+            keep_alives: Arc::clone(&self.inner.keep_alives),
             progress: Arc::clone(&progress),
         };
         tokio::spawn(dial.run(permit));
@@ -472,9 +483,10 @@ impl Call {
         let Lease { conn, outcome, idle_time, number: request_number, .. } = lease;
         let shared = Arc::clone(conn.shared());
         conn.count_request();
+        let idle = idle_time.map_or(0, |idle| u32::try_from(idle.as_millis()).unwrap_or(u32::MAX));
         let used = request_number > 1 || outcome == ConnOutcome::Idle;
         let replayed = used || shared.info.protocol == Protocol::Http2;
-        self.spare = replayed.then(|| Spare { payload: self.payload.replay(), used });
+        self.spare = replayed.then(|| Spare { payload: self.payload.replay(), used, idle });
         let get_conn = self.attempt.get_conn.take();
         let wait = get_conn.as_ref().and_then(|get_conn| get_conn.wait);
         let guards = get_conn.unwrap_or_else(|| Hooks::default().untold()).got(|at| GotConnFacts {
@@ -511,6 +523,7 @@ impl Call {
             is_connect: asks.is_connect,
             response_header: config.response_header_timeout,
             body_idle: config.body_idle_timeout,
+            facts: config.facts,
         };
         // What is sent now: with the fields that frame it, and its host.
         self.attempt.capture(&self.inner.capture.request, &head.headers);
@@ -529,7 +542,7 @@ impl Call {
     /// The failed attempt's error, if none may.
     fn next(&mut self, failed: Failed) -> Result<RetryReason, Error> {
         let Failed { error, unsent, refused, wants_http1, touched, answered } = failed;
-        let Some(Spare { payload, used }) = self.spare.take() else { return Err(error) };
+        let Some(Spare { payload, used, idle }) = self.spare.take() else { return Err(error) };
         if answered {
             return Err(error);
         }
@@ -545,6 +558,9 @@ impl Call {
             (Some(_) | None, _) => return Err(error),
         };
         let Some(payload) = unsent.or(payload) else { return Err(error) };
+        if reason == RetryReason::StaleConnection && idle > 0 {
+            self.inner.keep_alives.closed(self.key.host(), self.key.port, Duration::from_millis(idle.into()));
+        }
         self.retries += 1;
         self.head.headers = self.fields.as_deref().cloned().unwrap_or_default();
         let attempt = self.retries + 1;

@@ -2,12 +2,17 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
+use crate::facts::Wanted;
+
 /// Limits of the pool.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolConfig {
     /// How long an unused connection is kept. 90 s, as Go's default transport: below the 2 minutes and more after which
     /// load balancers drop silently, above the pauses of an interactive program. `None`: for ever.
     pub(crate) idle_timeout: Option<Duration>,
+    /// What a server announces in `Keep-Alive` is obeyed. Off: it changes which connections are reused, and a server that
+    /// announces little for no reason would cost a dial for each request.
+    pub(crate) obeys_keep_alive: bool,
     /// Idle connections in all. 256: a few hundred descriptors are no burden, thousands are.
     pub(crate) max_idle: usize,
     /// Idle connections per host. No smaller cap than the pool's: Go's 2 is its best-known trap.
@@ -35,6 +40,7 @@ impl Default for PoolConfig {
     fn default() -> Self {
         Self {
             idle_timeout: Some(Duration::from_secs(90)),
+            obeys_keep_alive: false,
             max_idle: 256,
             max_idle_per_host: usize::MAX,
             max_connections_per_host: None,
@@ -222,6 +228,8 @@ pub(crate) struct ExchangeConfig {
     pub(crate) http2_keep_alive: Option<Http2KeepAlive>,
     /// Bytes that an HTTP/2 peer may send before an update, per stream and in all. hyper's: 2 MiB and 5 MiB.
     pub(crate) http2_windows: Option<(u32, u32)>,
+    /// What is gathered beside the marks. Nothing: it costs system calls, or readings of the clock.
+    pub(crate) facts: Wanted,
 }
 
 /// Pings on HTTP/2 connections.
@@ -245,6 +253,7 @@ impl Default for ExchangeConfig {
             expect_continue_timeout: Duration::from_secs(1),
             http2_keep_alive: None,
             http2_windows: None,
+            facts: Wanted::default(),
         }
     }
 }

@@ -6,12 +6,15 @@
 use std::{
     fmt,
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+
+use crate::facts::KeepAlive;
 
 /// One connection, from the moment it was ready for use.
 #[derive(Debug)]
@@ -23,6 +26,10 @@ pub struct ConnectionInfo {
     pub local: Option<SocketAddr>,
     /// The address of the other end (a proxy's, if there is one); absent where the transport has none.
     pub peer: Option<SocketAddr>,
+    /// The kernel's number for the socket (`SO_COOKIE`), which no other socket has while the machine is up: what bpftrace,
+    /// BCC's tools and `ss -e` (as `sk:`, in hexadecimal) know it by. Linux only; absent elsewhere, where the transport is no
+    /// socket of this client's own, and where nobody listened when it was made.
+    pub socket_cookie: Option<NonZeroU64>,
     /// The protocol that was negotiated or asked for.
     pub protocol: Protocol,
     /// The TLS session; absent on a plain connection.
@@ -31,6 +38,8 @@ pub struct ConnectionInfo {
     pub ready: Instant,
     /// The span of its set-up, for links; absent where that was not sampled.
     pub setup: Option<TraceRef>,
+    /// What of the server's patience is to be said in the first record of this connection.
+    pub(crate) keep_alive: OnceLock<Box<KeepAlive>>,
     /// The peer's address as text, once somebody has asked for it.
     #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "spans alone show it"))]
     pub(crate) peer_text: OnceLock<Arc<str>>,
@@ -50,6 +59,21 @@ impl ConnectionInfo {
         self.left_dns.load(Ordering::Relaxed)
     }
 
+    /// The server's idle timeout, where it is shorter than this client's and that is said here: once per server, on the
+    /// connection on which it was announced, or on the one behind an idle connection that the server closed.
+    #[must_use]
+    pub fn keep_alive(&self) -> Option<&KeepAlive> {
+        self.keep_alive.get().map(|known| &**known)
+    }
+
+    /// The whole days from `at` to the end of the server's certificate, where they are few: fewer than 30, which is when those
+    /// who renew by hand have to begin, and those who renew by themselves should have. Absent otherwise, and without TLS.
+    #[must_use]
+    pub fn soon_expired(&self, at: SystemTime) -> Option<i64> {
+        let days = self.tls.as_ref()?.leaf.as_ref()?.days_left(at);
+        (days < SOON).then_some(days)
+    }
+
     /// The other end's address, without its port. Kept, since all spans of the connection have it.
     #[cfg(feature = "otel")]
     pub(crate) fn peer_text(&self) -> Option<&Arc<str>> {
@@ -57,6 +81,9 @@ impl ConnectionInfo {
         Some(self.peer_text.get_or_init(|| peer.ip().to_string().into()))
     }
 }
+
+/// So many days before its end, a certificate is worth a word.
+const SOON: i64 = 30;
 
 /// The protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,6 +124,18 @@ pub struct LeafCertificate {
     pub issuer: String,
     /// The end of its validity, seconds since the Unix epoch.
     pub not_after: i64,
+}
+
+impl LeafCertificate {
+    /// Whole days from `at` to the end of its validity: 0 on its last day, negative once it is over.
+    #[must_use]
+    pub fn days_left(&self, at: SystemTime) -> i64 {
+        let now = match at.duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
+        };
+        self.not_after.saturating_sub(now).div_euclid(24 * 60 * 60)
+    }
 }
 
 /// What passed on an HTTP/2 connection beside its requests.
@@ -167,5 +206,19 @@ pub struct TraceRef {
 impl fmt::Debug for TraceRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, u8::from(self.sampled))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_days_left_are_whole_and_negative_behind_the_end() {
+        let leaf = LeafCertificate { subject: String::new(), issuer: String::new(), not_after: 10 * 86_400 };
+        let days = |seconds| leaf.days_left(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!([days(0), days(1), days(9 * 86_400), days(9 * 86_400 + 1)], [10, 9, 1, 0]);
+        assert_eq!([days(10 * 86_400), days(10 * 86_400 + 1), days(11 * 86_400)], [0, -1, -1]);
+        assert_eq!(leaf.days_left(UNIX_EPOCH - Duration::from_secs(86_400)), 11);
     }
 }

@@ -58,6 +58,7 @@
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
 //! | `hickory-dns` | `dial::HickoryResolver`, whose answers tell of cache, lifetime and name server | no |
 //! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
+//! | `tcp-info` | the kernel's view of a connection, on Linux ([`ClientBuilder::tcp_info`]) | no |
 //! | `json` | [`ResponseExt::json`](ResponseExt) | no |
 //! | `cli` | the `httptrace` command | no |
 //!
@@ -79,6 +80,7 @@ mod date;
 pub mod dial;
 mod error;
 mod exchange;
+pub mod facts;
 pub mod hooks;
 #[cfg(feature = "otel-http")]
 mod http_client;

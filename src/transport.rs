@@ -7,6 +7,7 @@ use std::{
     fmt, io,
     mem::MaybeUninit,
     net::SocketAddr,
+    num::NonZeroU64,
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use crate::clock;
+use crate::{clock, facts::TcpInfo};
 
 /// A byte stream that knows when it last read and wrote.
 #[derive(Debug)]
@@ -83,6 +84,14 @@ impl Socket {
         }
     }
 
+    /// The kernel's number for it, if it has one.
+    pub(crate) fn cookie(&self) -> Option<NonZeroU64> {
+        match &self.stream {
+            Stream::Tcp(tcp) => cookie(tcp),
+            Stream::Own(_) => None,
+        }
+    }
+
     fn is_watched(&self) -> bool {
         self.watched.as_ref().is_some_and(|watched| watched.load(Ordering::Relaxed))
     }
@@ -100,6 +109,28 @@ impl Socket {
     }
 }
 
+/// The kernel's number for a socket (`SO_COOKIE`): never used twice while the machine is up, and never 0.
+#[cfg(target_os = "linux")]
+pub(crate) fn cookie(tcp: &TcpStream) -> Option<NonZeroU64> {
+    // A kernel before 4.12 has none.
+    socket2::SockRef::from(tcp).cookie().ok().and_then(NonZeroU64::new)
+}
+
+/// Other systems have none.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn cookie(_: &TcpStream) -> Option<NonZeroU64> {
+    None
+}
+
+/// This end of a socket that has connected.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LocalEnd {
+    /// Its address; a user's stream has none that is known here.
+    pub(crate) addr: Option<SocketAddr>,
+    /// The kernel's number for it.
+    pub(crate) cookie: Option<NonZeroU64>,
+}
+
 /// A plain or encrypted connection.
 #[derive(Debug)]
 pub(crate) enum Transport {
@@ -113,6 +144,11 @@ impl Transport {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
         }
+    }
+
+    /// The kernel's number for the socket, if it has one.
+    pub(crate) fn cookie(&self) -> Option<NonZeroU64> {
+        self.socket().cookie()
     }
 
     /// From here on, note the moments whenever they are wanted.
@@ -170,6 +206,11 @@ pub(crate) enum Waiting {
 }
 
 impl Probe {
+    /// What the kernel knows of the connection; `None` if there is no socket any more, or none of ours.
+    pub(crate) fn tcp_info(&self) -> Option<TcpInfo> {
+        TcpInfo::of(&*self.tcp.as_ref()?.upgrade()?)
+    }
+
     /// One non-blocking peek. It asks the kernel, not the reactor, which may not have run since the peer's FIN came.
     pub(crate) fn look(&self) -> Waiting {
         let Some(tcp) = &self.tcp else { return Waiting::Unknown };

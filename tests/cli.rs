@@ -22,6 +22,8 @@ use serde_json::Value;
 
 #[path = "cli/exporting.rs"]
 mod exporting;
+#[path = "cli/facts.rs"]
+mod facts;
 #[cfg(unix)]
 #[path = "cli/flags.rs"]
 mod flags;

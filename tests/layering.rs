@@ -7,7 +7,8 @@ use std::{
 };
 
 /// Leaves, which all may use.
-const LEAVES: [&str; 9] = ["capture", "clock", "config", "connection", "date", "error", "phase", "redact", "transport"];
+const LEAVES: [&str; 10] =
+    ["capture", "clock", "config", "connection", "date", "error", "facts", "phase", "redact", "transport"];
 
 /// What a module may use beside the leaves and itself.
 fn allowed(module: &str) -> Option<&'static [&'static str]> {

@@ -9,9 +9,18 @@ use crate::{config::Http2KeepAlive, dial::ColdDials};
 
 /// Connections.
 impl ClientBuilder {
-    /// How long an unused connection is kept. Default 90 s.
+    /// How long an unused connection is kept. Default 90 s. A server that closes it sooner is told of
+    /// ([`keep_alive_mismatch`](crate::ClientTrace::keep_alive_mismatch)): what is sent in that moment is lost.
     pub fn pool_idle_timeout(mut self, timeout: Duration) -> Self {
         self.pool.idle_timeout = Some(timeout);
+        self
+    }
+
+    /// Whether a connection is reused no longer than the server announces to keep it (`Keep-Alive: timeout=5`, HTTP/1): up to
+    /// a second before that, where [`pool_idle_timeout`](Self::pool_idle_timeout) is not shorter anyway. The first answer of
+    /// a connection counts. Default: off, as Go and curl, since it costs dials where a server announces little.
+    pub fn obey_keep_alive(mut self, obey: bool) -> Self {
+        self.pool.obeys_keep_alive = obey;
         self
     }
 

@@ -6,9 +6,10 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
+use super::keep_alive::KeepAlives;
 use crate::{
     clock,
     config::ExchangeConfig,
@@ -16,6 +17,7 @@ use crate::{
     dial::{Dialed, Dialer, Progress, Target, Watched},
     error::Error,
     exchange::{self, Conn, Home},
+    facts::KeepAlive,
     hooks::{ClientTrace, CloseReason, IdleReturn, emit::Hooks},
     pool::{Permit, Pool, Poolable, Pooled, SlotId},
     timeline::{ConnectionReport, DialOutcome, DialRecorder, PendingDial, Reports, RequestInfo},
@@ -31,6 +33,7 @@ pub(super) struct Dial {
     pub(super) reports: Reports,
     pub(super) info: Option<Arc<RequestInfo>>,
     pub(super) setup: Option<TraceRef>,
+    pub(super) keep_alives: Arc<KeepAlives>,
     pub(super) progress: Arc<Progress>,
 }
 
@@ -83,14 +86,18 @@ impl Dial {
             }
         };
         let protocol = dialed.protocol;
+        let keep_alive = self.keep_alives.news(&self.target.host, self.target.port).map(|news| Box::new(news).into());
         let info = ConnectionInfo {
             id: NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed),
             local: dialed.local,
             peer: dialed.peer,
+            // Asked only where it may be told: it is a system call.
+            socket_cookie: if self.hooks.installed() { dialed.transport.cookie() } else { None },
             protocol,
             tls: dialed.tls.map(Box::new),
             ready: clock::now(),
             setup,
+            keep_alive: keep_alive.unwrap_or_default(),
             peer_text: OnceLock::new(),
             left_dns: Default::default(),
         };
@@ -104,11 +111,12 @@ impl Dial {
                 let watched = host.map(|host| self.dialer.departed.watch(&host, info));
                 let outcome = permit.dialed(protocol, |slot| {
                     let (pool, reports) = (Arc::clone(&self.pool), reports.clone());
-                    conn.settle(Box::new(Place { pool, slot, reports, _watched: watched }));
+                    let keep_alives = Arc::clone(&self.keep_alives);
+                    conn.settle(Box::new(Place { pool, slot, reports, keep_alives, _watched: watched }));
                     conn
                 });
                 reports.iter().for_each(|report| report.returned(outcome));
-                tokio::spawn(driver);
+                driver.spawn();
                 Some(outcome)
             }
             Err(error) => {
@@ -127,11 +135,19 @@ struct Place {
     pool: Arc<Pool<Conn>>,
     slot: SlotId,
     reports: Vec<Arc<dyn ConnectionReport>>,
+    keep_alives: Arc<KeepAlives>,
     /// Later lookups of its host are held against its address.
     _watched: Option<Watched>,
 }
 
 impl Place {
+    /// The peer ended the connection when nobody used it.
+    fn closed_idle(&self, origin: Option<(String, u16)>, idle: Option<Duration>) {
+        if let (Some((host, port)), Some(idle)) = (origin, idle) {
+            self.keep_alives.closed(&host, port, idle);
+        }
+    }
+
     fn returned(&self, outcome: IdleReturn) -> IdleReturn {
         self.reports.iter().for_each(|report| report.returned(outcome));
         outcome
@@ -160,13 +176,26 @@ impl Home for Place {
     }
 
     fn draining(&self) {
-        self.pool.draining(self.slot);
+        let origin = self.pool.origin(self.slot);
+        self.closed_idle(origin, self.pool.draining(self.slot));
     }
 
     fn closed(&self, reason: CloseReason, answered: u64) {
         // Told first: a client that has shut down has told all.
         self.reports.iter().for_each(|report| report.closed(reason, answered));
-        self.pool.closed(self.slot);
+        // It is not known behind its end.
+        let by_peer = matches!(reason, CloseReason::PeerClosed | CloseReason::IoError | CloseReason::GoAway);
+        let origin = if by_peer { self.pool.origin(self.slot) } else { None };
+        self.closed_idle(origin, self.pool.closed(self.slot));
+    }
+
+    fn announced(&self, timeout: Duration) -> Option<KeepAlive> {
+        if self.keep_alives.obeys {
+            self.pool.limit_idle(self.slot, KeepAlives::limit(timeout));
+            return None;
+        }
+        let (host, port) = self.pool.origin(self.slot)?;
+        self.keep_alives.announced(&host, port, timeout)
     }
 
     fn expiry(&self) -> Option<Instant> {

@@ -20,7 +20,7 @@ use crate::{
     error::{Error, Kind},
     hooks::emit::Hooks,
     phase::Phase,
-    transport::Socket,
+    transport::{LocalEnd, Socket, cookie},
 };
 
 /// The first connection that comes about. The sockets of the others close, and are told as `canceled`.
@@ -35,7 +35,12 @@ pub(super) async fn first_of(
     hooks: &Hooks,
 ) -> Result<Socket, Error> {
     let connect = |addr| connect(addr, config);
-    let local = |stream: &TcpStream| stream.local_addr().ok();
+    // Asked only where it is told: it is a system call.
+    let watched = hooks.installed();
+    let local = |stream: &TcpStream| LocalEnd {
+        addr: stream.local_addr().ok(),
+        cookie: if watched { cookie(stream) } else { None },
+    };
     first_connected(addrs, config.racing_delay, deadline, hooks, connect, local).await.map(Socket::tcp)
 }
 
@@ -45,7 +50,7 @@ async fn first_connected<T, F: Future<Output = io::Result<T>>>(
     deadline: Instant,
     hooks: &Hooks,
     connect: impl Fn(SocketAddr) -> F,
-    local: impl Fn(&T) -> Option<SocketAddr>,
+    local: impl Fn(&T) -> LocalEnd,
 ) -> Result<T, Error> {
     let attempts = addrs.iter().copied().enumerate().map(|(index, addr)| {
         // In a race, a silent address holds nobody up. One after the other, it must not use up the others' time.
@@ -211,7 +216,10 @@ mod tests {
             };
             let addrs: Vec<_> = (0..fates.len()).map(addr).collect();
             let (delay, deadline) = (delay.map(Duration::from_millis), begin + Duration::from_millis(LIMIT));
-            let race = first_connected(&addrs, delay, deadline, &hooks, connect, |_| Some(addr(0)));
+            let race = first_connected(&addrs, delay, deadline, &hooks, connect, |_| LocalEnd {
+                addr: Some(addr(0)),
+                cookie: None,
+            });
             let result = match cut {
                 None => race.await,
                 Some(cut) => {

@@ -23,7 +23,7 @@ use crate::{
     error::{BoxError, Error, Kind, find},
     hooks::emit::Hooks,
     phase::Phase,
-    transport::{OwnStream, Socket},
+    transport::{LocalEnd, OwnStream, Socket},
 };
 
 type Connecting = Pin<Box<dyn Future<Output = Result<Box<dyn OwnStream>, BoxError>> + Send>>;
@@ -67,7 +67,7 @@ impl Connector {
             }
             Err(_) => Err(Error::timeout(Phase::Connect)),
         };
-        guard.done(at, result.as_ref().map(|_| None));
+        guard.done(at, result.as_ref().map(|_| LocalEnd::default()));
         result
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::Sleep;
 
 use super::{
     After, Loan, failure,
+    gathering::Gathering,
     marks::{BodyError, Exchange},
     upload::May,
 };
@@ -334,6 +335,8 @@ impl Ending {
                 ResponseOutcome::Complete => self.exchange.last_read_or_now(),
                 ResponseOutcome::Dropped | ResponseOutcome::Failed => clock::now(),
             };
+            let whole = outcome == ResponseOutcome::Complete;
+            let facts = self.exchange.facts(whole, || loan.shared().probe.tcp_info());
             response.done(&ResponseDoneInfo {
                 at,
                 outcome,
@@ -344,6 +347,7 @@ impl Ending {
                 body_bytes,
                 stream_id: marks.stream_id,
                 detail_lost: marks.detail_lost,
+                facts: facts.as_ref(),
                 error,
             });
         }
@@ -439,7 +443,18 @@ impl Live {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(incoming) = &mut self.incoming else { return Poll::Ready(None) };
+        let asked = self.ending.exchange.gathering().and_then(Gathering::asked);
         let polled = Pin::new(incoming).poll_frame(cx);
+        if let Some(gathering) = self.ending.exchange.gathering() {
+            if let Some(asked) = asked {
+                gathering.answered(asked, &polled);
+            }
+            if let Poll::Ready(Some(Ok(frame))) = &polled
+                && let Some(trailers) = frame.trailers_ref()
+            {
+                gathering.fields(trailers);
+            }
+        }
         if let (Some(idle), Poll::Ready(_)) = (&mut self.idle, &polled) {
             idle.waiting = false;
         }

@@ -14,7 +14,10 @@ use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant as TokioInstant, Sleep};
 
-use super::{Conn, Desk, Exchange, Executor, Over, Returning, Shared, body::RequestBody, failure, sensor::Sensor};
+use super::{
+    Conn, Desk, Exchange, Executor, Over, Returning, Shared, body::RequestBody, failure, lateness::Timed,
+    sensor::Sensor,
+};
 use crate::{
     clock,
     config::{DRAIN_BYTES, DRAIN_TIME},
@@ -64,6 +67,17 @@ impl Driver {
             leaving: None,
             over: None,
             ended: false,
+        }
+    }
+
+    /// Runs it, until the connection is closed. On HTTP/1 it is this task that reads and writes.
+    pub(crate) fn spawn(self) {
+        match (&self.engine, self.shared.wire.lateness()) {
+            (Engine::Http1(_), Some(lateness)) => {
+                let lateness = Arc::clone(lateness);
+                tokio::spawn(Timed::new(Box::pin(self), lateness));
+            }
+            (Engine::Http1(_) | Engine::Http2(..) | Engine::Leaving(_), _) => drop(tokio::spawn(self)),
         }
     }
 

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     capture::Listed,
     error::{Error, Kind},
+    facts::announced,
     hooks::{CloseInitiator, CloseReason, RetryReason},
 };
 
@@ -161,9 +162,19 @@ impl<A: Future<Output = Sent>, B: Future<Output = Sent>> Answer<A, B> {
 
 impl Shared {
     fn answered(&self, response: Response<Incoming>, mut body: Box<Live>, asks: &Asks) -> Response<ResponseBody> {
-        self.answered.fetch_add(1, Ordering::Relaxed);
         let (status, version) = (response.status(), response.version());
+        // Nearly every server says the same each time, so only the first answer is asked.
+        if self.answered.fetch_add(1, Ordering::Relaxed) == 0
+            && version < Version::HTTP_2
+            && let Some(timeout) = announced(response.headers())
+            && let Some(mismatch) = self.home().announced(timeout)
+        {
+            let _ = self.info.keep_alive.set(Box::new(mismatch));
+        }
         let Ending { exchange, .. } = &body.ending;
+        if let Some(gathering) = exchange.gathering() {
+            gathering.head_given(response.headers());
+        }
         let refused = exchange.answer(status);
         let bodiless = asks.is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let mut close = None;

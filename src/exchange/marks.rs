@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use super::{
     Stream,
     body::Carrying,
+    gathering::Gathering,
     upload::{May, Upload},
     wire::Wire,
 };
@@ -28,6 +29,7 @@ use crate::{
     clock,
     connection::Protocol,
     error::{Error, Kind},
+    facts::{Facts, TcpInfo, Wanted},
     hooks::{emit::Hooks, *},
     phase::Phase,
     redact::Hidden,
@@ -44,6 +46,8 @@ pub(crate) struct Exchange {
     fields: Option<Box<Fields>>,
     upload: Mutex<Upload>,
     terms: Terms,
+    /// What else is wanted of it; mostly nothing.
+    gathering: Option<Box<Gathering>>,
     on_free: Mutex<Option<Stream>>,
     /// What of the request's body hyper has not asked for yet.
     carrying: Mutex<Option<Box<Carrying>>>,
@@ -73,6 +77,8 @@ pub(crate) struct Terms {
     pub(crate) response_header: Option<Duration>,
     /// Between two pieces of the body, while its reader waits.
     pub(crate) body_idle: Option<Duration>,
+    /// What is gathered beside the marks, if anybody listens.
+    pub(crate) facts: Wanted,
 }
 
 /// What `wrote_header_field` reports: kept only where somebody asks for it.
@@ -131,7 +137,13 @@ pub(crate) struct Marks {
 }
 
 impl Exchange {
-    pub(super) fn new(hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms, wire: Arc<Wire>) -> Self {
+    pub(super) fn new(
+        hooks: Hooks,
+        fields: Option<Box<Fields>>,
+        terms: Terms,
+        gathering: Option<Box<Gathering>>,
+        wire: Arc<Wire>,
+    ) -> Self {
         Self {
             hooks,
             wire,
@@ -139,6 +151,7 @@ impl Exchange {
             marks: Mutex::default(),
             fields,
             terms,
+            gathering,
             upload: Mutex::new(terms.expect.map_or_else(Upload::default, Upload::expecting)),
             on_free: Mutex::default(),
             carrying: Mutex::default(),
@@ -344,6 +357,8 @@ impl Exchange {
         self.read_and(at, |marks| {
             (marks.head_begun, marks.head_final, marks.final_first_byte) = (true, true, at);
         });
+        self.arrived(at);
+        self.head_arrived(at);
     }
 
     fn read_and(&self, at: Option<Instant>, change: impl FnOnce(&mut Marks)) {
@@ -368,9 +383,38 @@ impl Exchange {
     }
 
     /// The head that began is the final one.
-    pub(super) fn head_is_final(&self, status: Option<u16>) {
+    pub(super) fn head_is_final(&self, status: Option<u16>, at: Option<Instant>) {
         let mut marks = self.lock();
         (marks.head_final, marks.status) = (marks.head_begun, status);
+        drop(marks);
+        self.head_arrived(at);
+    }
+
+    /// What the application may be waiting for was read.
+    pub(super) fn arrived(&self, at: Option<Instant>) {
+        if let (Some(gathering), Some(at)) = (&self.gathering, at) {
+            gathering.arrived(at, self.wire.lateness().map(|lateness| lateness.now()));
+        }
+    }
+
+    fn head_arrived(&self, at: Option<Instant>) {
+        if let (Some(gathering), Some(at)) = (&self.gathering, at) {
+            gathering.head_arrived(at);
+        }
+    }
+
+    /// What is gathered beside the marks, if it is.
+    pub(super) fn gathering(&self) -> Option<&Gathering> {
+        self.gathering.as_deref()
+    }
+
+    /// All that was gathered. `complete`: the response was read to its end.
+    pub(super) fn facts(&self, complete: bool, done: impl FnOnce() -> Option<TcpInfo>) -> Option<Arc<Facts>> {
+        let gathering = self.gathering()?;
+        let marks = self.marks();
+        // On HTTP/2, what came last may be another's.
+        let read = marks.last_read.filter(|_| complete && marks.stream_id.is_none());
+        Some(gathering.facts(done, read))
     }
 
     pub(super) fn is_head_final(&self) -> bool {

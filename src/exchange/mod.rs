@@ -9,8 +9,10 @@ mod driver;
 mod failure;
 mod flow;
 mod frames;
+mod gathering;
 mod heads;
 mod in_flight;
+mod lateness;
 mod marks;
 mod sensor;
 mod upload;
@@ -39,7 +41,9 @@ pub use self::body::ResponseBody;
 use self::{
     body::Live,
     driver::Engine,
+    gathering::Gathering,
     in_flight::{Answer, InFlight},
+    lateness::{Lateness, Timed},
     sensor::Sensor,
     wire::Wire,
 };
@@ -53,6 +57,7 @@ use crate::{
     config::ExchangeConfig,
     connection::{ConnectionInfo, Protocol},
     error::{Error, Kind},
+    facts::KeepAlive,
     hooks::{
         CloseInitiator, CloseReason, IdleReturn,
         emit::{self, Hooks},
@@ -77,6 +82,8 @@ pub(crate) trait Home: Send + Sync {
     fn draining(&self);
     /// The connection is closed. `answered`: its requests that got a response's head.
     fn closed(&self, reason: CloseReason, answered: u64);
+    /// The server announced how long it keeps an idle connection. Returns what the connection's record is to say of it.
+    fn announced(&self, timeout: Duration) -> Option<KeepAlive>;
     /// When to ask again whether it was idle for too long.
     fn expiry(&self) -> Option<Instant>;
 }
@@ -159,7 +166,8 @@ pub(crate) async fn open(
     config: &ExchangeConfig,
     hooks: Hooks,
 ) -> Result<(Conn, Driver), Error> {
-    let wire = Arc::new(Wire::new(info.protocol));
+    let lateness = config.facts.poll_times.then(Arc::<Lateness>::default);
+    let wire = Arc::new(Wire::new(info.protocol, lateness.clone()));
     let shared = Arc::new(Shared {
         wire: Arc::clone(&wire),
         probe: transport.probe(),
@@ -184,7 +192,7 @@ pub(crate) async fn open(
             (Conn::Http1 { sender, shared: Arc::clone(&shared) }, Engine::Http1(Box::pin(conn.with_upgrades())))
         }
         Protocol::Http2 => {
-            let executor = Executor::default();
+            let executor = Executor { task: Arc::default(), lateness: lateness.clone() };
             let mut builder = http2::Builder::new(executor.clone());
             builder.timer(TokioTimer::new());
             builder.max_header_list_size(u32::try_from(config.max_head_bytes).unwrap_or(u32::MAX));
@@ -207,13 +215,18 @@ pub(crate) async fn open(
 }
 
 /// Runs hyper's HTTP/2 tasks, outside of any caller's span.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Executor(Arc<OnceLock<AbortHandle>>);
+#[derive(Debug, Clone)]
+pub(crate) struct Executor {
+    /// The connection's own.
+    task: Arc<OnceLock<AbortHandle>>,
+    /// Whether its polls are timed.
+    lateness: Option<Arc<Lateness>>,
+}
 
 impl Executor {
     /// Ends the connection, whatever it is at.
     fn abort(&self) {
-        if let Some(task) = self.0.get() {
+        if let Some(task) = self.task.get() {
             task.abort();
         }
     }
@@ -225,11 +238,17 @@ where
 {
     fn execute(&self, future: F) {
         // Boxed, it is moved once: a task moves what it is given five times, some 1.5k instructions for each request.
-        let task = tokio::spawn(Box::pin(future));
-        if self.0.get().is_none() {
-            // The first one is the connection's own.
-            let _ = self.0.set(task.abort_handle());
+        let future = Box::pin(future);
+        if self.task.get().is_some() {
+            tokio::spawn(future);
+            return;
         }
+        // The first one is the connection's own, which reads and writes.
+        let task = match &self.lateness {
+            Some(lateness) => tokio::spawn(Timed::new(future, Arc::clone(lateness))),
+            None => tokio::spawn(future),
+        };
+        let _ = self.task.set(task.abort_handle());
     }
 }
 
@@ -244,7 +263,9 @@ impl Shared {
 
     /// A request on this connection.
     pub(crate) fn exchange(&self, hooks: Hooks, fields: Option<Box<Fields>>, terms: Terms) -> Arc<Exchange> {
-        Arc::new(Exchange::new(hooks, fields, terms, Arc::clone(&self.wire)))
+        let gathering =
+            (terms.facts.any() && hooks.installed()).then(|| Gathering::new(terms.facts, || self.probe.tcp_info()));
+        Arc::new(Exchange::new(hooks, fields, terms, gathering, Arc::clone(&self.wire)))
     }
 
     /// A `Host` field. Nearly all requests of a connection have the same one, so it is made once.
@@ -379,6 +400,12 @@ pub(crate) fn send(
 const SOON: u64 = 16 * 1024;
 
 impl Loan {
+    fn shared(&self) -> &Arc<Shared> {
+        match self {
+            Self::Http1 { shared, .. } | Self::Http2(Stream { shared, .. }) => shared,
+        }
+    }
+
     /// The request is done with the connection.
     fn end(self, exchange: &Arc<Exchange>, after: After) {
         match self {

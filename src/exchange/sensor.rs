@@ -177,13 +177,14 @@ impl Sensor {
                     return Ok(());
                 }
                 exchange.read(at);
+                exchange.arrived(at);
                 if heads.is_final() {
                     return Ok(());
                 }
                 let mut result = Ok(());
                 heads.pass(bytes, exchange.wants_fields(), |seen| match seen {
                     Seen::Begin => exchange.head_begins(at),
-                    Seen::Final => exchange.head_is_final(None),
+                    Seen::Final => exchange.head_is_final(None, at),
                     Seen::Interim { status, head } => {
                         if let Err(too_many) = exchange.interim(status, at, || fields_of_head(&head)) {
                             result = Err(too_many);

@@ -17,7 +17,7 @@ use std::{
 
 use http::StatusCode;
 
-use super::{flow::Flow, frames::Fact, heads::fields_of_block, marks::Exchange};
+use super::{flow::Flow, frames::Fact, heads::fields_of_block, lateness::Lateness, marks::Exchange};
 use crate::connection::{GoAway, Http2Record, Protocol};
 
 /// Shared by a connection's sensor, its bodies and its driver.
@@ -32,6 +32,8 @@ pub(crate) struct Wire {
     surplus: AtomicBool,
     /// hyper has let go of the byte stream.
     released: AtomicBool,
+    /// How late the task is that reads; absent unless polls are timed.
+    lateness: Option<Arc<Lateness>>,
 }
 
 enum OnWire {
@@ -64,7 +66,7 @@ struct Stream {
 }
 
 impl Wire {
-    pub(super) fn new(protocol: Protocol) -> Self {
+    pub(super) fn new(protocol: Protocol, lateness: Option<Arc<Lateness>>) -> Self {
         let on_wire = match protocol {
             Protocol::Http1 => OnWire::Http1(None, 0),
             Protocol::Http2 => OnWire::Http2(Box::new(Streams {
@@ -79,7 +81,11 @@ impl Wire {
         };
         let no = || AtomicBool::new(false);
         let watched = Arc::new(AtomicBool::new(protocol == Protocol::Http2));
-        Self { on_wire: Mutex::new(on_wire), watched, peer_ended: no(), surplus: no(), released: no() }
+        Self { on_wire: Mutex::new(on_wire), watched, peer_ended: no(), surplus: no(), released: no(), lateness }
+    }
+
+    pub(super) fn lateness(&self) -> Option<&Arc<Lateness>> {
+        self.lateness.as_ref()
     }
 
     fn lock(&self) -> MutexGuard<'_, OnWire> {
@@ -332,6 +338,7 @@ impl Wire {
             Fact::StreamEnd { stream } => {
                 if let Some(exchange) = self.stream(stream) {
                     exchange.read(at);
+                    exchange.arrived(at);
                     // It stays known until the request's side is over too.
                     if exchange.is_request_written() {
                         self.forget(stream);
@@ -346,7 +353,14 @@ impl Wire {
                 }
                 self.reset(stream, code);
             }
-            Fact::Data { .. } => {}
+            Fact::Data { stream, .. } => {
+                // Its last byte: hyper hands it on now. Looked up only where somebody may want to know.
+                if self.lateness.is_some()
+                    && let Some(exchange) = self.stream(stream)
+                {
+                    exchange.arrived(at);
+                }
+            }
             Fact::Ping { payload, ack } => {
                 if let (true, Some(at)) = (ack, at) {
                     self.http2(|streams| streams.pong(payload, at));
@@ -374,7 +388,10 @@ impl Wire {
         match (status, interim) {
             // Too many: its caller is told, and gives the stream up.
             (Some(status), Some(block)) => drop(exchange.interim(status, at, || fields_of_block(&block))),
-            (Some(status), None) => exchange.head_is_final(Some(status)),
+            (Some(status), None) => {
+                exchange.arrived(at);
+                exchange.head_is_final(Some(status), at);
+            }
             // The peer uses a table that it was told not to use: which head is the final one can't be known.
             (None, _) => self.disagree(),
         }
@@ -474,7 +491,7 @@ mod tests {
     fn dispatched(wire: &Arc<Wire>, ends: bool) -> Arc<Exchange> {
         let hooks = Hooks::new(Some(Arc::new(()) as Arc<dyn ClientTrace>), None);
         let terms = Terms { max_informational: 50, max_head_bytes: 1000, ..Terms::default() };
-        let exchange = Arc::new(Exchange::new(hooks, None, terms, Arc::clone(wire)));
+        let exchange = Arc::new(Exchange::new(hooks, None, terms, None, Arc::clone(wire)));
         exchange.dispatch(ends);
         exchange
     }
@@ -485,7 +502,7 @@ mod tests {
 
     #[test]
     fn streams_are_numbered_in_the_order_of_dispatch() {
-        let wire = Arc::new(Wire::new(Protocol::Http2));
+        let wire = Arc::new(Wire::new(Protocol::Http2, None));
         let (first, second) = (dispatched(&wire, true), dispatched(&wire, false));
         for (stream, ends) in [(1, true), (3, false)] {
             wire.told_out(Fact::HeadersBegin { stream, ends, cut: false }, None);
@@ -518,7 +535,7 @@ mod tests {
             }),
         ];
         for (name, wrong) in wrongs {
-            let wire = Arc::new(Wire::new(Protocol::Http2));
+            let wire = Arc::new(Wire::new(Protocol::Http2, None));
             let (first, other) = (dispatched(&wire, true), dispatched(&wire, true));
             wrong(&wire, &first);
             let later = dispatched(&wire, true);
@@ -531,7 +548,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_hyper_refused_is_forgotten_and_the_next_ones_keep_their_numbers() {
-        let wire = Arc::new(Wire::new(Protocol::Http2));
+        let wire = Arc::new(Wire::new(Protocol::Http2, None));
         let refused = dispatched(&wire, true);
         wire.refused(&refused);
         let next = dispatched(&wire, true);

@@ -6,7 +6,7 @@
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Instant};
 
 use super::{fanout::contained, *};
-use crate::{clock, connection::TlsInfo, error::Error, phase::Phase};
+use crate::{clock, connection::TlsInfo, error::Error, phase::Phase, transport::LocalEnd};
 
 /// The traces of one attempt: the record's own, and the user's.
 #[derive(Clone, Default)]
@@ -182,6 +182,7 @@ impl Drop for Response {
                 body_bytes: 0,
                 stream_id: None,
                 detail_lost: false,
+                facts: None,
                 error: Some(&error),
             });
         });
@@ -247,14 +248,16 @@ pub(crate) struct Connect {
 
 impl Connect {
     /// `at`: when the handshake ended.
-    pub(crate) fn done(mut self, at: Option<Instant>, result: Result<Option<SocketAddr>, &Error>) {
+    pub(crate) fn done(mut self, at: Option<Instant>, result: Result<LocalEnd, &Error>) {
         self.pay(at, result);
     }
 
-    fn pay(&mut self, at: Option<Instant>, result: Result<Option<SocketAddr>, &Error>) {
+    fn pay(&mut self, at: Option<Instant>, result: Result<LocalEnd, &Error>) {
         let (addr, attempt, error) = (self.addr, self.attempt, result.as_ref().err().copied());
-        let local = result.ok().flatten();
-        self.owed.pay_at(at, |t, at| t.connect_done(&ConnectDoneInfo { at, addr, attempt, local, error }));
+        let LocalEnd { addr: local, cookie: socket_cookie } = result.unwrap_or_default();
+        self.owed.pay_at(at, |t, at| {
+            t.connect_done(&ConnectDoneInfo { at, addr, attempt, local, socket_cookie, error });
+        });
     }
 }
 

@@ -71,6 +71,7 @@ fan_out! {
     wrote_request(WroteRequestInfo<'_>);
     response_done(ResponseDoneInfo<'_>);
     conn_closed(ConnClosedInfo<'_>);
+    keep_alive_mismatch(KeepAliveMismatchInfo<'_>);
     retry(RetryInfo<'_>);
 }
 

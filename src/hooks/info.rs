@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,6 +14,7 @@ use crate::{
     capture::ShownHeaders,
     connection::{ConnectionInfo, Http2Record, TlsInfo},
     error::Error,
+    facts::{Facts, KeepAlive},
     redact::Hidden,
 };
 
@@ -92,6 +94,8 @@ infos! {
         attempt: u32,
         /// This end's address; absent if the connect failed, and with a connector.
         local: Option<SocketAddr>,
+        /// The kernel's number for the socket, the key to its tools: [`ConnectionInfo::socket_cookie`].
+        socket_cookie: Option<NonZeroU64>,
         /// Why it failed; `canceled` if another address won.
         error: Option<&'a Error>,
     }
@@ -179,6 +183,8 @@ infos! {
         /// The moments of this request's frames could not be trusted, so those that were told are void
         /// ([`Http2Record::disagreed`]).
         detail_lost: bool,
+        /// What was gathered beside the marks; absent unless an option of the client asks for it.
+        facts: Option<&'a Arc<Facts>>,
         /// Why it failed or was canceled.
         error: Option<&'a Error>,
     }
@@ -199,6 +205,15 @@ infos! {
         requests: u64,
         /// What passed on it beside requests; absent on HTTP/1.
         http2: Option<&'a Http2Record>,
+    }
+    /// A server closes idle connections before this client would.
+    KeepAliveMismatchInfo<'a> {
+        /// The host, as in the URL (IPv6 without brackets).
+        host: &'a str,
+        /// Its port.
+        port: u16,
+        /// The server's time and this client's.
+        mismatch: KeepAlive,
     }
     /// The request is tried again.
     RetryInfo<'a> {

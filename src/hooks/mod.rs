@@ -23,6 +23,7 @@
 //! | `put_idle_conn` | the connection went back or was refused | exactly once after `got_conn` | |
 //! | `retry` | another attempt follows | at most once | |
 //! | `conn_closed` | a connection closed | belongs to none | |
+//! | `keep_alive_mismatch` | a server's idle timeout is shorter than the client's | belongs to none | |
 //!
 //! Every start has exactly one done, also on error, timeout, cancel and drop. A hook must not block: it runs on the
 //! connection's own task. No lock is held while it runs; one that panics is caught, and the request goes on.
@@ -141,6 +142,13 @@ pub trait ClientTrace: Send + Sync {
     /// ([`ClientBuilder::client_trace`](crate::ClientBuilder::client_trace)) are told; a request learns from
     /// `put_idle_conn` what became of its own. Go has no such hook.
     fn conn_closed(&self, info: &ConnClosedInfo<'_>) {}
+
+    /// **When** it shows that a server closes idle connections before this client would: it announces so, or it closed one.
+    /// What is sent in that moment is lost, and can't always be sent twice; the remedy is named at [`KeepAlive`]. Once per
+    /// server and client, and to the traces of the client only. Go has no such hook.
+    ///
+    /// [`KeepAlive`]: crate::facts::KeepAlive
+    fn keep_alive_mismatch(&self, info: &KeepAliveMismatchInfo<'_>) {}
 
     /// **When** the request is about to be tried again. What follows belongs to the next attempt. Go has no such hook.
     fn retry(&self, info: &RetryInfo<'_>) {}

@@ -13,7 +13,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use slab::Slab;
@@ -91,6 +91,8 @@ pub(super) struct Slot<C> {
     pub(super) opened: Instant,
     /// Requests that it was handed out for.
     pub(super) uses: u64,
+    /// The most that it may be idle, in seconds, where its peer keeps it for less time than the pool would.
+    pub(super) limit: Option<u32>,
     /// Its response is over, and it will be ready in a moment.
     pub(super) returning: bool,
     /// It takes no more requests, for this reason.
@@ -213,6 +215,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             idle: None,
             opened: now,
             uses: 0,
+            limit: None,
             returning: false,
             draining: None,
             closing: false,
@@ -345,10 +348,12 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// The peer takes no more requests on this connection; those that run may end.
-    pub(crate) fn draining(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) {
+    /// The peer takes no more requests on this connection; those that run may end. Returns how long it had been idle.
+    pub(crate) fn draining(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) -> Option<Duration> {
+        let mut idle = None;
         if self.is_current(slot) {
             let host = self.slots[slot.index].host;
+            idle = self.slots[slot.index].idle.map(|since| now.saturating_duration_since(since));
             self.withdraw(slot.index);
             self.slots[slot.index].draining.get_or_insert(CloseReason::GoAway);
             if matches!(self.slots[slot.index].streams, Some((0, _))) {
@@ -356,6 +361,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             }
             self.pump(host, now, effects);
         }
+        idle
     }
 
     /// The origin has refused HTTP/2: its connections end with what is on them, and what is dialled for a while offers
@@ -375,11 +381,13 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.hosts.get(host).and_then(|host| host.learned).is_some_and(|learned| learned.insists(now))
     }
 
-    /// A connection is closed, for whatever reason: its place is free.
-    pub(crate) fn closed(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) {
+    /// A connection is closed, for whatever reason: its place is free. Returns how long it had been idle, if nobody had it
+    /// and the pool did not close it.
+    pub(crate) fn closed(&mut self, slot: SlotId, now: Instant, effects: &mut Effects<C, W>) -> Option<Duration> {
         if !self.is_current(slot) {
-            return;
+            return None;
         }
+        let idle = self.slots[slot.index].idle.map(|since| now.saturating_duration_since(since));
         self.withdraw(slot.index);
         self.returned(slot.index);
         let Slot { host, closing, .. } = self.slots.remove(slot.index);
@@ -387,6 +395,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.hosts[host].open -= 1;
         self.pump(host, now, effects);
         self.forget_if_empty(host);
+        idle
     }
 
     /// When this connection is to be looked at again, and whether it is over now: idle for too long, or too old.
@@ -396,7 +405,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
         let entry = &self.slots[slot.index];
         let dies = self.config.max_lifetime.map(|life| entry.opened + life);
-        let expires = entry.idle.zip(self.config.idle_timeout).map(|(since, timeout)| since + timeout);
+        let timeout = self.idle_limit(entry);
+        let expires = entry.idle.zip(timeout).map(|(since, timeout)| since + timeout);
         let over = if expires.is_some_and(|at| at <= now) {
             Some(CloseReason::IdleTimeout)
         } else if entry.idle.is_some() && dies.is_some_and(|at| at <= now) {
@@ -414,7 +424,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             self.pump(host, now, effects);
         }
         // In use: it can't become idle for a whole timeout before this.
-        let idle_at = expires.or(self.config.idle_timeout.map(|timeout| now + timeout));
+        let idle_at = expires.or(timeout.map(|timeout| now + timeout));
         [idle_at, dies.filter(|at| *at > now)].into_iter().flatten().min()
     }
 

@@ -47,7 +47,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             let idle_time = now.saturating_duration_since(since);
             let reason = if !slot.conn.as_ref().is_some_and(Poolable::is_open) {
                 Some(CloseReason::PeerClosed)
-            } else if self.config.idle_timeout.is_some_and(|timeout| idle_time >= timeout) {
+            } else if self.idle_limit(slot).is_some_and(|timeout| idle_time >= timeout) {
                 Some(CloseReason::IdleTimeout)
             } else if self.too_old(slot, now) {
                 Some(CloseReason::LifetimeExpired)
@@ -65,10 +65,29 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         None
     }
 
+    /// The peer keeps this connection for so long when it is idle, so the pool keeps it no longer.
+    pub(crate) fn limit_idle(&mut self, slot: SlotId, limit: Duration) {
+        if self.is_current(slot) {
+            self.slots[slot.index].limit = Some(u32::try_from(limit.as_secs()).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Whose connection it is.
+    pub(crate) fn origin(&self, slot: SlotId) -> Option<(&str, u16)> {
+        let host = self.is_current(slot).then(|| &self.hosts[self.slots[slot.index].host])?;
+        Some((host.key.host(), host.key.port))
+    }
+
+    /// The most that it may be idle.
+    pub(super) fn idle_limit(&self, slot: &Slot<C>) -> Option<Duration> {
+        let limit = slot.limit.map(|seconds| Duration::from_secs(seconds.into()));
+        self.config.idle_timeout.into_iter().chain(limit).min()
+    }
+
     /// Also where no timer ran: the machine was suspended.
     fn idle_for_too_long(&self, slot: &Slot<C>, now: Instant) -> bool {
         let idle = slot.idle.map(|since| now.saturating_duration_since(since));
-        idle.zip(self.config.idle_timeout).is_some_and(|(idle, timeout)| idle >= timeout)
+        idle.zip(self.idle_limit(slot)).is_some_and(|(idle, timeout)| idle >= timeout)
     }
 
     pub(super) fn too_old(&self, slot: &Slot<C>, now: Instant) -> bool {

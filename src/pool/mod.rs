@@ -16,7 +16,7 @@ mod terms;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc;
@@ -118,12 +118,24 @@ impl<C: Pooled> Pool<C> {
         self.change(|core, effects| core.max_streams(slot, max, clock::now(), effects));
     }
 
-    pub(crate) fn draining(self: &Arc<Self>, slot: SlotId) {
-        self.change(|core, effects| core.draining(slot, clock::now(), effects));
+    /// Returns how long it had been idle.
+    pub(crate) fn draining(self: &Arc<Self>, slot: SlotId) -> Option<Duration> {
+        self.change(|core, effects| core.draining(slot, clock::now(), effects))
     }
 
-    pub(crate) fn closed(self: &Arc<Self>, slot: SlotId) {
-        self.change(|core, effects| core.closed(slot, clock::now(), effects));
+    /// Returns how long it had been idle, if nobody had it and the pool did not close it.
+    pub(crate) fn closed(self: &Arc<Self>, slot: SlotId) -> Option<Duration> {
+        self.change(|core, effects| core.closed(slot, clock::now(), effects))
+    }
+
+    /// The most that this connection may be idle, if that is less than the pool's own.
+    pub(crate) fn limit_idle(&self, slot: SlotId, limit: Duration) {
+        self.lock().limit_idle(slot, limit);
+    }
+
+    /// Whose connection it is: host and port.
+    pub(crate) fn origin(&self, slot: SlotId) -> Option<(String, u16)> {
+        self.lock().origin(slot).map(|(host, port)| (host.to_owned(), port))
     }
 
     /// When to ask again; `None` once the connection is to end.

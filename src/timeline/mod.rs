@@ -10,6 +10,7 @@ mod segments;
 
 use std::{
     net::{IpAddr, SocketAddr},
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -25,6 +26,7 @@ use crate::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
+    facts::{Facts, KeepAlive},
     hooks::{CloseReason, ConnOutcome, DnsFacts, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
     redact::ShownUrl,
 };
@@ -117,6 +119,8 @@ pub struct Timeline {
     pub events: Vec<Event>,
     /// Every hook that was called, in order; empty unless the client records them (`timeline(true)`).
     pub hooks: Vec<HookCall>,
+    /// What was gathered beside the marks; absent unless an option asks for it: see [`facts`](crate::facts).
+    pub facts: Option<Arc<Facts>>,
     /// Events, hooks and set-up phases beyond the record's limits (128, 128 and 64), counted and not kept.
     pub dropped_events: u32,
 }
@@ -141,6 +145,12 @@ pub struct ConnectionUse {
 }
 
 impl ConnectionUse {
+    /// The server's idle timeout, where it is shorter than this client's and this is the record that says it.
+    #[must_use]
+    pub fn keep_alive(&self) -> Option<&KeepAlive> {
+        self.info.keep_alive().filter(|_| self.request_number == 1)
+    }
+
     /// Whether it has carried a request before.
     #[must_use]
     pub fn reused(&self) -> bool {
@@ -207,6 +217,8 @@ pub enum SetupDetail {
         peer: Option<SocketAddr>,
         /// This end's address.
         local: Option<SocketAddr>,
+        /// The kernel's number for the socket: [`ConnectionInfo::socket_cookie`].
+        socket_cookie: Option<NonZeroU64>,
         /// Which address of the dial, from 1.
         attempt: u32,
     },

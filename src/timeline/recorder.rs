@@ -164,6 +164,7 @@ impl Timeline {
             stream_id: None,
             events: Vec::new(),
             hooks: Vec::new(),
+            facts: None,
             dropped_events: 0,
         }
     }
@@ -204,6 +205,10 @@ impl Timeline {
         self.dropped_events = self.dropped_events.saturating_add(lost.max(1));
         (self.write_start, self.wrote_headers, self.wrote_request, self.write_error) = (None, None, None, None);
         (self.first_byte, self.final_first_byte, self.blocked) = (None, None, None);
+        if let Some(facts) = &self.facts {
+            let known = Facts::clone(facts);
+            self.facts = Some(Arc::new(Facts { reading: None, runtime_delay: None, ..known }));
+        }
     }
 
     /// The open step that `which` accepts, ended.
@@ -350,7 +355,8 @@ impl ClientTrace for Recorder {
     fn connect_start(&self, info: &ConnectStartInfo) {
         self.record("connect_start", Some(info.at), |live| {
             setup_hook(live.timeline, |timeline| {
-                let detail = SetupDetail::Connect { peer: info.addr, local: None, attempt: info.attempt };
+                let detail =
+                    SetupDetail::Connect { peer: info.addr, local: None, socket_cookie: None, attempt: info.attempt };
                 timeline.step(info.at, detail);
             });
         });
@@ -359,8 +365,8 @@ impl ClientTrace for Recorder {
     fn connect_done(&self, info: &ConnectDoneInfo<'_>) {
         self.record("connect_done", Some(info.at), |live| {
             live.timeline.ended(info.at, info.error, |detail| match detail {
-                SetupDetail::Connect { local, attempt, .. } if *attempt == info.attempt => {
-                    *local = info.local;
+                SetupDetail::Connect { local, socket_cookie, attempt, .. } if *attempt == info.attempt => {
+                    (*local, *socket_cookie) = (info.local, info.socket_cookie);
                     true
                 }
                 _ => false,
@@ -452,6 +458,7 @@ impl ClientTrace for Recorder {
             timeline.response_body_bytes = info.body_bytes;
             timeline.stream_id = info.stream_id;
             timeline.error = info.error.cloned();
+            timeline.facts = info.facts.cloned();
             if info.detail_lost {
                 timeline.lose_detail();
             }

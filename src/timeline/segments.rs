@@ -1,6 +1,6 @@
 //! A record as phases: the one derivation that spans, waterfall and JSON share. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{DialRecord, SetupDetail, SetupPhase, Timeline};
 use crate::{error::Error, phase::Phase};
@@ -60,6 +60,22 @@ impl DialRecord {
 }
 
 impl Timeline {
+    /// How long the server says that it took: [`ServerTiming::total`](crate::facts::ServerTiming::total). Absent unless
+    /// [`server_timing`](crate::ClientBuilder::server_timing) is on and it says so.
+    #[must_use]
+    pub fn server_time(&self) -> Option<Duration> {
+        self.facts.as_ref()?.server_timing.as_ref()?.total()
+    }
+
+    /// What is left of `response-wait` for the network, both ways: the wait without the [`server_time`](Self::server_time).
+    /// Absent if the server says that it took longer than that, since it then began before the request was written, or says
+    /// something else.
+    #[must_use]
+    pub fn network_time(&self) -> Option<Duration> {
+        let wait = self.final_first_byte?.checked_duration_since(self.wrote_request?)?;
+        wait.checked_sub(self.server_time()?)
+    }
+
     /// The attempt's phases, sorted by their start, a parent before its parts. All are ended.
     #[must_use]
     pub fn phases(&self) -> Vec<PhaseSpan<'_>> {

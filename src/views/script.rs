@@ -110,7 +110,14 @@ impl Attempt {
     pub(super) fn connect(&self, attempt: u32, error: Option<&Error>) -> &Self {
         let addr = Some(peer());
         self.recorder.connect_start(&ConnectStartInfo { at: self.at(3), addr, attempt });
-        self.recorder.connect_done(&ConnectDoneInfo { at: self.at(4), addr, attempt, local: None, error });
+        self.recorder.connect_done(&ConnectDoneInfo {
+            at: self.at(4),
+            addr,
+            attempt,
+            local: None,
+            socket_cookie: None,
+            error,
+        });
         self
     }
 
@@ -127,10 +134,12 @@ impl Attempt {
             id: 7,
             local: None,
             peer: Some(peer()),
+            socket_cookie: None,
             protocol: Protocol::Http1,
             tls: None,
             ready: self.start,
             setup,
+            keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
             left_dns: Default::default(),
         });
@@ -173,6 +182,7 @@ impl Attempt {
             body_bytes: 5,
             stream_id: None,
             detail_lost: false,
+            facts: None,
             error,
         });
         self

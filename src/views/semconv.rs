@@ -60,6 +60,10 @@ names! {
 
 // Children: docs/registry/attributes/{dns,network,tls}.md.
 names! {
+    /// The address of this end of the socket.
+    NETWORK_LOCAL_ADDRESS = "network.local.address";
+    /// Its port.
+    NETWORK_LOCAL_PORT = "network.local.port";
     /// `ipv4` or `ipv6`.
     NETWORK_TYPE = "network.type";
     /// `tcp`.
@@ -98,6 +102,10 @@ names! {
     CONNECTION_IDLE_TIME = "httptrace.connection.idle_time";
     /// From ready for use to in hand, in seconds.
     CONNECTION_AGE = "httptrace.connection.age";
+    /// The kernel's number for the socket (`SO_COOKIE`, Linux).
+    SOCKET_COOKIE = "httptrace.connection.socket_cookie";
+    /// Whole days that the server's certificate is still valid for.
+    TLS_SERVER_DAYS_LEFT = "httptrace.tls.server.days_left";
     /// Which request on it this is, from 1.
     CONNECTION_REQUEST_NUMBER = "httptrace.connection.request_number";
     /// `true` where the latest lookup of the host did not have the connection's address; absent otherwise.
@@ -128,6 +136,42 @@ names! {
     CONNECT_ATTEMPT = "httptrace.connect.attempt";
     /// What became of a dial that went on without its request.
     DIAL_OUTCOME = "httptrace.dial.outcome";
+    /// Seconds in which the body was here and the application had not asked for it.
+    RESPONSE_BLOCKED_BY_APPLICATION = "httptrace.response.blocked_by_application";
+    /// Seconds in which the application had asked for the body and nothing was here.
+    RESPONSE_BLOCKED_BY_NETWORK = "httptrace.response.blocked_by_network";
+    /// Seconds in which the response lay ready while the runtime ran nobody who could take it.
+    RUNTIME_DELAY = "httptrace.runtime.delay";
+    /// The server's own account of its time: names, with `;dur=` and milliseconds where there is a duration.
+    SERVER_TIMING_METRICS = "httptrace.server_timing.metrics";
+    /// Seconds that the server says it took: its `total`, or its longest metric.
+    SERVER_TIMING_DURATION = "httptrace.server_timing.duration";
+    /// Seconds of `response-wait` without those.
+    SERVER_TIMING_NETWORK_DURATION = "httptrace.server_timing.network_duration";
+    /// The connection's smoothed round-trip time, in seconds.
+    TCP_RTT = "httptrace.tcp.rtt";
+    /// Its mean deviation, in seconds.
+    TCP_RTT_VARIATION = "httptrace.tcp.rtt_variation";
+    /// Segments sent again while the request was under way.
+    TCP_RETRANSMITS = "httptrace.tcp.retransmits";
+    /// Segments sent again since the connection was made.
+    TCP_CONNECTION_RETRANSMITS = "httptrace.tcp.connection_retransmits";
+    /// The congestion window, in segments.
+    TCP_CONGESTION_WINDOW = "httptrace.tcp.congestion_window";
+    /// The latest rate at which the peer took bytes, in bytes per second.
+    TCP_DELIVERY_RATE = "httptrace.tcp.delivery_rate";
+    /// Segments that are not acknowledged.
+    TCP_UNACKED = "httptrace.tcp.unacked";
+    /// Bytes that are written and not sent.
+    TCP_UNSENT = "httptrace.tcp.unsent";
+    /// Seconds for which the last bytes of the response lay in the kernel.
+    TCP_UNREAD_TIME = "httptrace.tcp.unread_time";
+    /// How a server's idle timeout is known that is shorter than this client's: `announced`, or `closed`.
+    KEEP_ALIVE_SOURCE = "httptrace.keep_alive.source";
+    /// That timeout, in seconds.
+    KEEP_ALIVE_SERVER_TIMEOUT = "httptrace.keep_alive.server_timeout";
+    /// This client's, in seconds.
+    KEEP_ALIVE_CLIENT_TIMEOUT = "httptrace.keep_alive.client_timeout";
     /// How the response ended.
     RESPONSE_OUTCOME = "httptrace.response.outcome";
     /// What became of the connection.

@@ -21,6 +21,7 @@ macro_rules! in_lane {
 
             mod captured;
             mod detail;
+            mod facts;
             mod failing;
             mod propagation;
             mod tree;

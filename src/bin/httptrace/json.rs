@@ -3,6 +3,8 @@
 //! In: a [`Timeline`]. Out: a line. Times are microseconds from the attempt's start; what did not happen is `null` or
 //! missing.
 
+mod facts;
+
 use std::time::Instant;
 
 use http::Version;
@@ -13,7 +15,8 @@ use httptrace::{
 };
 use serde::Serialize;
 
-use crate::mark::Mark;
+use self::facts::Facts;
+use crate::{date::date_time, mark::Mark};
 
 /// The line of an attempt, with its newline.
 pub(crate) fn line(timeline: &Timeline) -> String {
@@ -53,6 +56,8 @@ struct Attempt<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     request_blocked_us: Option<f64>,
     response_body_bytes: u64,
+    #[serde(flatten)]
+    facts: Facts<'a>,
     response_outcome: Option<&'static str>,
     #[serde(skip_serializing_if = "is_zero")]
     dropped_events: u32,
@@ -76,6 +81,9 @@ struct Connection {
     request_number: u64,
     local: Option<String>,
     peer: Option<String>,
+    /// The kernel's number for the socket: what its own tools know it by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket_cookie: Option<u64>,
     http2_stream_id: Option<u32>,
     /// The latest lookup of the host did not have its address.
     #[serde(skip_serializing_if = "is_false")]
@@ -109,6 +117,11 @@ struct Tls<'a> {
     alpn: Option<&'a str>,
     resumed: bool,
     server_name: Option<&'a str>,
+    /// The end of the certificate's validity, and the whole days to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    days_left: Option<i64>,
 }
 
 #[derive(Serialize)]
@@ -175,6 +188,7 @@ impl<'a> From<&'a Timeline> for Attempt<'a> {
             request_body_bytes: timeline.request_body_bytes.unwrap_or(0),
             request_blocked_us: timeline.blocked.map(micros),
             response_body_bytes: timeline.response_body_bytes,
+            facts: Facts::of(timeline),
             response_outcome: timeline.response_outcome.map(|outcome| outcome.as_str()),
             dropped_events: timeline.dropped_events,
         }
@@ -203,6 +217,7 @@ fn connection(timeline: &Timeline) -> Option<Connection> {
         request_number: used.request_number,
         local: used.info.local.map(|addr| addr.to_string()),
         peer: used.info.peer.map(|addr| addr.to_string()),
+        socket_cookie: used.info.socket_cookie.map(std::num::NonZeroU64::get),
         http2_stream_id: timeline.stream_id,
         address_left_dns: used.address_left_dns,
     })
@@ -236,6 +251,8 @@ fn tls(timeline: &Timeline) -> Option<Tls<'_>> {
         alpn: tls.alpn.as_deref(),
         resumed: tls.resumed,
         server_name: tls.server_name.as_deref(),
+        not_after: tls.leaf.as_ref().map(|leaf| format!("{}Z", date_time(leaf.not_after))),
+        days_left: tls.leaf.as_ref().map(|leaf| leaf.days_left(timeline.anchor.system(timeline.start))),
     })
 }
 

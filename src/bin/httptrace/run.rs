@@ -120,6 +120,10 @@ fn client(
         // The user's wish to decrypt a capture, as curl and browsers take it.
         .danger_log_tls_keys(std::env::var_os("SSLKEYLOGFILE").is_some_and(|path| !path.is_empty()))
         .timeline(true)
+        .tcp_info(true)
+        .server_timing(true)
+        .server_timing_descriptions(true)
+        .poll_times(true)
         .client_trace(Arc::clone(attempts) as Arc<dyn ClientTrace>)
         .on_timeline(move |timeline| match &redirects {
             None => reports.attempt(timeline),

@@ -1,5 +1,7 @@
 //! Which facts of a record are attributes of which span. Absent is absent: nothing is zero because it is unknown.
 
+use std::time::{Duration, SystemTime};
+
 use http::HeaderValue;
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 
@@ -7,6 +9,7 @@ use super::telling::{Attributes, Fact};
 use crate::{
     connection::TlsInfo,
     date::date_time,
+    facts::TcpUse,
     hooks::DnsFacts,
     phase::Phase,
     timeline::{EventKind, PhaseSpan, RequestInfo, SetupDetail, Timeline},
@@ -53,6 +56,18 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
         span.set(NETWORK_PROTOCOL_VERSION, Fact::Word(version));
     }
     let Some(used) = &timeline.connection else { return };
+    if let Some(known) = used.keep_alive() {
+        span.room(3);
+        span.set(KEEP_ALIVE_SOURCE, Fact::Word(known.source.as_str()));
+        span.set(KEEP_ALIVE_SERVER_TIMEOUT, Fact::Float(known.server.as_secs_f64()));
+        if let Some(client) = known.client {
+            span.set(KEEP_ALIVE_CLIENT_TIMEOUT, Fact::Float(client.as_secs_f64()));
+        }
+    }
+    // A reused connection has no `tls` span to say it.
+    if let Some(days) = used.info.soon_expired(timeline.anchor.system(timeline.start)) {
+        span.set(TLS_SERVER_DAYS_LEFT, Fact::Int(days));
+    }
     if let (Some(peer), Some(text)) = (used.info.peer, used.info.peer_text()) {
         span.set(NETWORK_PEER_ADDRESS, Fact::Shared(text));
         span.set(NETWORK_PEER_PORT, Fact::Int(peer.port().into()));
@@ -71,6 +86,55 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
     }
     if let Some(stream) = timeline.stream_id {
         span.set(HTTP2_STREAM_ID, Fact::Int(stream.into()));
+    }
+}
+
+/// What was gathered beside the marks, on the CLIENT span.
+pub(super) fn gathered(timeline: &Timeline, span: &mut impl Attributes) {
+    let Some(facts) = &timeline.facts else { return };
+    let seconds = |time: Duration| Fact::Float(time.as_secs_f64());
+    span.room(14);
+    if let Some(delay) = facts.runtime_delay {
+        span.set(RUNTIME_DELAY, seconds(delay));
+    }
+    if let Some(timing) = &facts.server_timing {
+        let metrics = timing.metrics.iter().map(|metric| match metric.duration {
+            // As it is written in the field, so that whoever knows that knows this.
+            Some(duration) => format!("{};dur={}", metric.name, duration.as_secs_f64() * 1e3).into(),
+            None => metric.name.clone().into(),
+        });
+        span.put(KeyValue::new(SERVER_TIMING_METRICS, Value::Array(Array::String(metrics.collect()))));
+        let times = [
+            (SERVER_TIMING_DURATION, timeline.server_time()),
+            (SERVER_TIMING_NETWORK_DURATION, timeline.network_time()),
+        ];
+        for (key, time) in times {
+            if let Some(time) = time {
+                span.set(key, seconds(time));
+            }
+        }
+    }
+    if let Some(tcp) = &facts.tcp {
+        socket(tcp, span);
+    }
+}
+
+fn socket(tcp: &TcpUse, span: &mut impl Attributes) {
+    let last = tcp.last();
+    span.set(TCP_RTT, Fact::Float(last.rtt.as_secs_f64()));
+    span.set(TCP_RTT_VARIATION, Fact::Float(last.rtt_variation.as_secs_f64()));
+    if let Some(retransmits) = tcp.retransmits() {
+        span.set(TCP_RETRANSMITS, Fact::Int(retransmits.into()));
+    }
+    span.set(TCP_CONNECTION_RETRANSMITS, Fact::Int(last.retransmits.into()));
+    span.set(TCP_CONGESTION_WINDOW, Fact::Int(last.congestion_window.into()));
+    if let Some(rate) = last.delivery_rate {
+        span.set(TCP_DELIVERY_RATE, int(rate));
+    }
+    span.set(TCP_UNACKED, Fact::Int(last.unacked.into()));
+    span.set(TCP_UNSENT, Fact::Int(last.unsent_bytes.into()));
+    if let Some(unread) = tcp.unread {
+        span.set(TCP_UNREAD_TIME, Fact::Float(unread.as_secs_f64()));
     }
 }
 
@@ -108,7 +172,7 @@ pub(super) fn event(kind: EventKind, all: &mut impl Attributes) {
 /// The attributes of a child span.
 pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl Attributes) {
     if let Some(detail) = phase.detail {
-        return setup(detail, all);
+        return setup(detail, timeline.anchor.system(phase.end), all);
     }
     match phase.phase {
         Phase::GetConnection => {
@@ -125,19 +189,25 @@ pub(super) fn phase(timeline: &Timeline, phase: &PhaseSpan<'_>, all: &mut impl A
             }
         }
         Phase::ResponseRead => {
-            all.room(3);
+            let reading = timeline.facts.as_ref().and_then(|facts| facts.reading);
+            all.room(if reading.is_some() { 5 } else { 3 });
             all.set(HTTP_RESPONSE_BODY_SIZE, int(timeline.response_body_bytes));
             if let Some(outcome) = timeline.response_outcome {
                 all.set(RESPONSE_OUTCOME, Fact::Word(outcome.as_str()));
+            }
+            if let Some(reading) = reading {
+                let (application, network) = (reading.blocked_by_application, reading.blocked_by_network);
+                all.set(RESPONSE_BLOCKED_BY_APPLICATION, Fact::Float(application.as_secs_f64()));
+                all.set(RESPONSE_BLOCKED_BY_NETWORK, Fact::Float(network.as_secs_f64()));
             }
         }
         Phase::ResponseWait | Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::Request => {}
     }
 }
 
-/// The attributes of a step of a dial, with room for `error.type`.
-pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
-    all.room(8);
+/// The attributes of a step of a dial that ended at `end`, with room for `error.type`.
+pub(super) fn setup(detail: &SetupDetail, end: SystemTime, all: &mut impl Attributes) {
+    all.room(10);
     match detail {
         SetupDetail::Dns { host, addrs, coalesced, facts } => {
             all.set(DNS_QUESTION_NAME, Fact::Text(host));
@@ -149,12 +219,19 @@ pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
                 answer(facts, all);
             }
         }
-        SetupDetail::Connect { peer, attempt, .. } => {
+        SetupDetail::Connect { peer, local, socket_cookie, attempt } => {
             if let Some(peer) = peer {
                 all.put(KeyValue::new(NETWORK_PEER_ADDRESS, peer.ip().to_string()));
                 all.set(NETWORK_PEER_PORT, Fact::Int(peer.port().into()));
                 all.set(NETWORK_TYPE, Fact::Word(if peer.is_ipv4() { "ipv4" } else { "ipv6" }));
                 all.set(NETWORK_TRANSPORT, Fact::Word("tcp"));
+            }
+            if let Some(local) = local {
+                all.put(KeyValue::new(NETWORK_LOCAL_ADDRESS, local.ip().to_string()));
+                all.set(NETWORK_LOCAL_PORT, Fact::Int(local.port().into()));
+            }
+            if let Some(cookie) = socket_cookie {
+                all.set(SOCKET_COOKIE, int(cookie.get()));
             }
             all.set(CONNECT_ATTEMPT, Fact::Int((*attempt).into()));
         }
@@ -170,7 +247,7 @@ pub(super) fn setup(detail: &SetupDetail, all: &mut impl Attributes) {
                 all.set(SERVER_ADDRESS, Fact::Text(name));
             }
             if let Some(tls) = tls {
-                session(tls, all);
+                session(tls, end, all);
             }
         }
     }
@@ -202,7 +279,7 @@ fn list<T: ToString>(name: &'static str, all: &[T]) -> KeyValue {
     KeyValue::new(name, Value::Array(Array::String(all)))
 }
 
-fn session(tls: &TlsInfo, all: &mut impl Attributes) {
+fn session(tls: &TlsInfo, end: SystemTime, all: &mut impl Attributes) {
     all.set(TLS_PROTOCOL_VERSION, Fact::Word(tls.version));
     all.set(TLS_CIPHER, Fact::Text(&tls.cipher));
     if let Some(alpn) = &tls.alpn {
@@ -213,6 +290,7 @@ fn session(tls: &TlsInfo, all: &mut impl Attributes) {
         all.set(TLS_SERVER_SUBJECT, Fact::Text(&leaf.subject));
         all.set(TLS_SERVER_ISSUER, Fact::Text(&leaf.issuer));
         all.put(KeyValue::new(TLS_SERVER_NOT_AFTER, iso_8601(leaf.not_after)));
+        all.set(TLS_SERVER_DAYS_LEFT, Fact::Int(leaf.days_left(end)));
     }
 }
 

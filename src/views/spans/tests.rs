@@ -120,6 +120,7 @@ fn a_span_of_one_moment_has_a_length_and_lies_in_its_parent() {
         body_bytes: 5,
         stream_id: None,
         detail_lost: false,
+        facts: None,
         error: None,
     });
     recorder.put_idle_conn(&PutIdleConnInfo { at, outcome: IdleReturn::Pooled });
@@ -138,7 +139,14 @@ fn siblings_of_one_moment_start_in_microseconds_of_their_own_and_in_their_order(
     recorder.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false, facts: None });
     for attempt in 1..=3 {
         recorder.connect_start(&ConnectStartInfo { at, addr: None, attempt });
-        recorder.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
+        recorder.connect_done(&ConnectDoneInfo {
+            at,
+            addr: None,
+            attempt,
+            local: None,
+            socket_cookie: None,
+            error: None,
+        });
     }
     recorder.get_conn_failed(&GetConnFailedInfo { at, error: &Error::timeout(Phase::Connect), wait: None });
     recorder.response_done(&ResponseDoneInfo {
@@ -151,6 +159,7 @@ fn siblings_of_one_moment_start_in_microseconds_of_their_own_and_in_their_order(
         body_bytes: 0,
         stream_id: None,
         detail_lost: false,
+        facts: None,
         error: None,
     });
     let micros = |at: std::time::SystemTime| at.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
@@ -420,8 +429,14 @@ fn two_connects_are_two_spans_with_their_own_facts_in_whatever_order_they_begin_
             let (at, addr, number) = (attempt.at(ms), addrs[which], u32::try_from(which + 1).unwrap());
             if begun[which] {
                 let error = (which == 1).then(|| Error::canceled(Phase::Connect));
-                let info =
-                    ConnectDoneInfo { at, addr: Some(addr), attempt: number, local: None, error: error.as_ref() };
+                let info = ConnectDoneInfo {
+                    at,
+                    addr: Some(addr),
+                    attempt: number,
+                    local: None,
+                    socket_cookie: None,
+                    error: error.as_ref(),
+                };
                 attempt.recorder().connect_done(&info);
             } else {
                 attempt.recorder().connect_start(&ConnectStartInfo { at, addr: Some(addr), attempt: number });
@@ -459,7 +474,7 @@ fn an_end_without_a_start_makes_no_span_and_harms_nothing() {
     let (at, hooks) = (attempt.at(1), attempt.recorder());
     hooks.dns_done(&DnsDoneInfo { at, addrs: &[], error: None, coalesced: false, facts: None });
     let addr = Some("192.0.2.1:8443".parse().unwrap());
-    hooks.connect_done(&ConnectDoneInfo { at, addr, attempt: 1, local: None, error: None });
+    hooks.connect_done(&ConnectDoneInfo { at, addr, attempt: 1, local: None, socket_cookie: None, error: None });
     hooks.tls_handshake_done(&TlsHandshakeDoneInfo { at, tls: None, error: None });
     hooks.tunnel_done(&TunnelDoneInfo { at, status: None, error: None });
     attempt.dns(None).connect(1, None).tls().got_conn(ConnOutcome::New, Some(WaitCause::Dial), None);
@@ -526,7 +541,14 @@ fn phases_are_attributes_in_seconds_from_the_start_of_the_attempt() {
     // One more address, later, and longer.
     let (recorder, addr) = (attempt.recorder(), None);
     recorder.connect_start(&ConnectStartInfo { at: attempt.at(4), addr, attempt: 2 });
-    recorder.connect_done(&ConnectDoneInfo { at: attempt.at(5), addr, attempt: 2, local: None, error: None });
+    recorder.connect_done(&ConnectDoneInfo {
+        at: attempt.at(5),
+        addr,
+        attempt: 2,
+        local: None,
+        socket_cookie: None,
+        error: None,
+    });
     attempt.tls().got_conn(ConnOutcome::New, Some(WaitCause::Dial), None).completes(200);
     assert_eq!(exported.names(), ["GET"]);
     let client = exported.span("GET");

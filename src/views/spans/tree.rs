@@ -55,7 +55,7 @@ pub(crate) struct Part<'a> {
 enum What<'a> {
     Attempt(&'a Timeline, Shown),
     Phase(&'a Timeline, &'a PhaseSpan<'a>),
-    Step(&'a PhaseSpan<'a>),
+    Step(&'a PhaseSpan<'a>, TimeAnchor),
     Dial(Option<&'a Error>, Option<DialOutcome>),
     Nothing,
 }
@@ -72,9 +72,9 @@ impl Part<'_> {
                 }
                 fail(told, phase.error, None);
             }
-            What::Step(step) => {
+            What::Step(step, anchor) => {
                 if let Some(detail) = step.detail {
-                    attributes::setup(detail, told);
+                    attributes::setup(detail, anchor.system(step.end), told);
                 }
                 fail(told, step.error, None);
             }
@@ -94,6 +94,7 @@ fn client(timeline: &Timeline, shown: Shown, told: &mut impl Telling) {
         detail::phases(timeline, told);
     }
     attributes::response(timeline, told);
+    attributes::gathered(timeline, told);
     attributes::captured(timeline, told);
     if let Some(setup) = link(timeline) {
         told.link(setup);
@@ -158,7 +159,7 @@ pub(super) fn steps(dial: &DialRecord, anchor: TimeAnchor, sink: &mut impl Sink)
     set_apart(anchor, &mut steps);
     for step in &steps {
         let (name, start, end) = (step.phase.as_str(), step.start, step.end);
-        sink.span(&Part { place: Place::Step, name, start, end, what: What::Step(step) });
+        sink.span(&Part { place: Place::Step, name, start, end, what: What::Step(step, anchor) });
     }
     steps.iter().map(|step| step.end).fold(dial.end, Instant::max)
 }

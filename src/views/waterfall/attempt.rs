@@ -1,6 +1,6 @@
 //! A record as a waterfall: what of an attempt is said in words, and where.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Mark, Row, Waterfall, failure,
@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     connection::{Protocol, TlsInfo},
+    facts::{KeepAlive, KeepAliveSource},
     hooks::{ConnOutcome, DnsFacts, IdleReturn, ResponseOutcome, WaitCause},
     phase::Phase,
     timeline::{ConnectionUse, EventKind, PhaseSpan, SetupDetail, Timeline},
@@ -53,10 +54,13 @@ fn facts(timeline: &Timeline) -> Vec<String> {
             facts.extend(connection.info.tls.as_ref().map(|tls| format!("TLS {}", tls.version)));
         }
         facts.push(origin(connection));
+        facts.extend(expiry(timeline, connection));
+        facts.extend(connection.keep_alive().map(patience));
     }
     if timeline.connection.as_ref().is_some_and(|used| used.address_left_dns) {
         facts.push("to an address that has left DNS".to_owned());
     }
+    gathered(timeline, &mut facts);
     facts.extend(timeline.stream_id.map(|stream| format!("stream {stream}")));
     if timeline.request.attempt > 1 {
         facts.push(format!("attempt {}", timeline.request.attempt));
@@ -95,6 +99,58 @@ fn origin(connection: &ConnectionUse) -> String {
     }
 }
 
+/// That the server waits for less time than this client, and which setting is about it.
+pub(super) fn patience(known: &KeepAlive) -> String {
+    let server = match known.source {
+        KeepAliveSource::Announced => "server keeps idle connections for",
+        KeepAliveSource::Closed => "server closed an idle connection after",
+    };
+    let client = known.client.map_or_else(|| "not set".to_owned(), shown);
+    format!("{server} {} (pool_idle_timeout: {client})", shown(known.server))
+}
+
+/// What was gathered beside the marks, where it says something.
+fn gathered(timeline: &Timeline, facts: &mut Vec<String>) {
+    let Some(gathered) = &timeline.facts else { return };
+    let worth = |time: Duration| (time >= WORTH).then(|| shown(time));
+    if let (Some(server), Some(network)) = (timeline.server_time(), timeline.network_time()) {
+        facts.push(format!("server {}, network {}", shown(server), shown(network)));
+    }
+    if let Some(tcp) = &gathered.tcp {
+        facts.extend(worth(tcp.last().rtt).map(|rtt| format!("round trip {rtt}")));
+        facts.extend(match tcp.retransmits().unwrap_or(0) {
+            0 => None,
+            1 => Some("1 segment sent again".to_owned()),
+            more => Some(format!("{more} segments sent again")),
+        });
+        facts.extend(tcp.unread.map(|unread| format!("unread in the kernel for {}", shown(unread))));
+    }
+    if let Some(reading) = gathered.reading {
+        facts.extend(
+            worth(reading.blocked_by_application).map(|time| format!("body waited {time} for the application")),
+        );
+    }
+    facts.extend(gathered.runtime_delay.and_then(worth).map(|time| format!("runtime {time} late")));
+}
+
+/// Below this, a fact is no reason for anything that one sees in a chart.
+const WORTH: Duration = Duration::from_millis(1);
+
+fn shown(time: Duration) -> String {
+    duration(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)).trim_start().to_owned()
+}
+
+/// How long the server's certificate is still valid, where somebody should see to it.
+fn expiry(timeline: &Timeline, connection: &ConnectionUse) -> Option<String> {
+    let days = connection.info.soon_expired(timeline.anchor.system(timeline.start))?;
+    let counted = |days: i64| format!("{days} day{}", if days == 1 { "" } else { "s" });
+    Some(match days {
+        0 => "certificate expires within a day".to_owned(),
+        1.. => format!("certificate expires in {}", counted(days)),
+        ..0 => format!("certificate expired {} ago", counted(-days)),
+    })
+}
+
 fn row(timeline: &Timeline, phase: &PhaseSpan<'_>) -> Row {
     Row {
         name: phase.phase.as_str().to_owned(),
@@ -110,6 +166,9 @@ fn note(timeline: &Timeline, phase: Phase) -> String {
     match phase {
         Phase::GetConnection => timeline.wait.as_ref().and_then(|wait| wait.cause).map_or("", cause).to_owned(),
         Phase::RequestWrite => sent(timeline),
+        Phase::ResponseWait => {
+            timeline.server_time().map_or_else(String::new, |time| format!("server {}", shown(time)))
+        }
         Phase::ResponseRead => {
             let read = format!("{} of body", bytes(timeline.response_body_bytes));
             match timeline.response_outcome {
@@ -117,9 +176,7 @@ fn note(timeline: &Timeline, phase: Phase) -> String {
                 Some(ResponseOutcome::Complete | ResponseOutcome::Failed) | None => read,
             }
         }
-        Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::ResponseWait | Phase::Request => {
-            String::new()
-        }
+        Phase::Dns | Phase::Connect | Phase::Tunnel | Phase::Tls | Phase::Request => String::new(),
     }
 }
 

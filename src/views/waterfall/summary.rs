@@ -7,12 +7,16 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use super::{
     MIN_WIDTH, Style,
-    attempt::{cause, nanos, protocol},
+    attempt::{cause, nanos, patience, protocol},
     durations::Durations,
     table::Table,
     text::{Ink, Paint, bytes, columns, duration, rate, sparkline, wrap},
 };
-use crate::{Timeline, phase::Phase, timeline::PhaseSpan};
+use crate::{
+    Timeline,
+    phase::Phase,
+    timeline::{ConnectionUse, PhaseSpan},
+};
 
 /// Counts and times of many attempts. Fed one by one; keeps numbers, not records.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +30,8 @@ pub struct Summary {
     statuses: BTreeMap<u16, u64>,
     protocols: BTreeMap<&'static str, u64>,
     waits: BTreeMap<&'static str, u64>,
+    /// What servers were said to do with idle connections.
+    keep_alive: Vec<String>,
     received: u64,
     phases: BTreeMap<Phase, Steps>,
     first_byte: Durations,
@@ -100,6 +106,12 @@ impl Summary {
         if let Some(waited) = timeline.wait.as_ref().and_then(|wait| wait.cause) {
             *self.waits.entry(cause(waited)).or_default() += 1;
         }
+        if let Some(known) = timeline.connection.as_ref().and_then(ConnectionUse::keep_alive)
+            && self.keep_alive.len() < MAX_HOSTS
+        {
+            let request = &timeline.request;
+            self.keep_alive.push(format!("{}: {}", host_and_port(&request.host, request.port), patience(known)));
+        }
         self.received += timeline.response_body_bytes;
         if let Some(first) = timeline.final_first_byte {
             self.first_byte.add(nanos(timeline.start, first));
@@ -135,6 +147,7 @@ impl Summary {
             ("status", Ink::Plain, self.statuses.iter().map(|(status, count)| times(status, *count)).collect()),
             ("protocol", Ink::Plain, self.protocols.iter().map(|(name, count)| times(name, *count)).collect()),
             ("connections", Ink::Plain, self.reuse()),
+            ("idle", Ink::Plain, self.keep_alive.clone()),
             ("waited for", Ink::Plain, self.waits.iter().map(|(name, count)| times(name, *count)).collect()),
         ] {
             labelled(&mut out, label, ink, &items, width, &paint);
@@ -218,13 +231,17 @@ impl Summary {
             table.row(ink, name, counts.into_iter().chain([ratio]).chain(times).collect());
         };
         for ((host, port), group) in &self.hosts {
-            row(if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }, group);
+            row(host_and_port(host, *port), group);
         }
         if self.elsewhere.attempts > 0 {
             row("other hosts".to_owned(), &self.elsewhere);
         }
         table
     }
+}
+
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn times(what: impl std::fmt::Display, count: u64) -> String {

@@ -64,10 +64,12 @@ impl Script {
             id: 1,
             local: None,
             peer: Some(peer),
+            socket_cookie: None,
             protocol: Protocol::Http1,
             tls: Some(Box::new(tls)),
             ready: self.at(0),
             setup: None,
+            keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
             left_dns: Default::default(),
         })
@@ -86,7 +88,14 @@ impl Script {
             facts: None,
         });
         self.recorder.connect_start(&ConnectStartInfo { at: self.at(312), addr, attempt: 1 });
-        self.recorder.connect_done(&ConnectDoneInfo { at: self.at(390), addr, attempt: 1, local: None, error });
+        self.recorder.connect_done(&ConnectDoneInfo {
+            at: self.at(390),
+            addr,
+            attempt: 1,
+            local: None,
+            socket_cookie: None,
+            error,
+        });
     }
 
     fn cold(&self) {
@@ -129,6 +138,7 @@ impl Script {
             body_bytes: 5,
             stream_id: None,
             detail_lost: false,
+            facts: None,
             error: None,
         });
         self.recorder.put_idle_conn(&PutIdleConnInfo { at: self.at(from + 812), outcome: IdleReturn::Pooled });
@@ -176,7 +186,7 @@ fn raced() -> Arc<Timeline> {
     let lost = Error::canceled(Phase::Connect);
     for (attempt, at, error) in [(2, 900, None), (1, 902, Some(&lost))] {
         let addr = addrs[attempt as usize - 1];
-        let done = ConnectDoneInfo { at: script.at(at), addr, attempt, local: None, error };
+        let done = ConnectDoneInfo { at: script.at(at), addr, attempt, local: None, socket_cookie: None, error };
         script.recorder.connect_done(&done);
     }
     script.got(910, &script.connection(), ConnOutcome::New, None, 1);
@@ -290,7 +300,14 @@ fn a_record_is_bounded_and_counts_what_it_does_not_keep() {
     script.recorder.get_conn(&GetConnInfo { at, host: "localhost", port: 8443 });
     for attempt in 1..=70 {
         script.recorder.connect_start(&ConnectStartInfo { at, addr: None, attempt });
-        script.recorder.connect_done(&ConnectDoneInfo { at, addr: None, attempt, local: None, error: None });
+        script.recorder.connect_done(&ConnectDoneInfo {
+            at,
+            addr: None,
+            attempt,
+            local: None,
+            socket_cookie: None,
+            error: None,
+        });
     }
     let (headers, status) = (http::HeaderMap::new(), StatusCode::EARLY_HINTS);
     for _ in 0..200 {
@@ -313,7 +330,14 @@ fn all_addresses_that_were_tried_are_told_and_the_cause_where_it_says_more() {
     for (attempt, addr, done, error) in [(1, "[::1]:8443", 20, &unreachable), (2, "127.0.0.1:8443", 5_000, &error)] {
         let addr = addr.parse().ok();
         script.recorder.connect_start(&ConnectStartInfo { at: script.at(10), addr, attempt });
-        let done = ConnectDoneInfo { at: script.at(done), addr, attempt, local: None, error: Some(error) };
+        let done = ConnectDoneInfo {
+            at: script.at(done),
+            addr,
+            attempt,
+            local: None,
+            socket_cookie: None,
+            error: Some(error),
+        };
         script.recorder.connect_done(&done);
     }
     let failed = GetConnFailedInfo { at: script.at(5_003), error: &error, wait: Some(WaitCause::Dial) };

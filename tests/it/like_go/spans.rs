@@ -47,10 +47,14 @@ async fn every_span_has_exactly_the_attributes_that_are_promised() {
         ),
         ("get-connection", "httptrace.wait.cause"),
         ("dns", "dns.answers dns.question.name httptrace.dns.coalesced"),
-        ("connect", "httptrace.connect.attempt network.peer.address network.peer.port network.transport network.type"),
+        (
+            "connect",
+            "httptrace.connect.attempt{cookie} network.local.address network.local.port network.peer.address network.peer.port \
+             network.transport network.type",
+        ),
         (
             "tls",
-            "server.address tls.cipher tls.next_protocol tls.protocol.version tls.resumed tls.server.issuer \
+            "httptrace.tls.server.days_left server.address tls.cipher tls.next_protocol tls.protocol.version tls.resumed tls.server.issuer \
              tls.server.not_after tls.server.subject",
         ),
         ("request-write", "http.request.body.size"),
@@ -58,6 +62,8 @@ async fn every_span_has_exactly_the_attributes_that_are_promised() {
         ("response-read", "http.response.body.size httptrace.response.outcome"),
     ]);
     for (name, promised) in promised {
+        let cookie = if cfg!(target_os = "linux") { " httptrace.connection.socket_cookie" } else { "" };
+        let promised = promised.replace("{cookie}", cookie);
         let mut keys: Vec<_> =
             spans.only(name).attributes.iter().map(|attribute| attribute.key.as_str().to_owned()).collect();
         keys.sort();

@@ -205,6 +205,8 @@ log! {
     wrote_request(info: hooks::WroteRequestInfo<'_>) => format!("{:?} {}", info.body_bytes, failure(info.error));
     response_done(info: hooks::ResponseDoneInfo<'_>) => format!("{} {}", info.outcome.as_str(), failure(info.error));
     conn_closed(info: hooks::ConnClosedInfo<'_>) => format!("id={} {}", info.connection.id, info.reason.as_str());
+    keep_alive_mismatch(info: hooks::KeepAliveMismatchInfo<'_>) => format!(
+        "{}:{} {} {:?}", info.host, info.port, info.mismatch.source.as_str(), info.mismatch.server);
     retry(info: hooks::RetryInfo<'_>) => format!("#{} {}", info.attempt, info.reason.as_str());
 }
 
