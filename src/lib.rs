@@ -31,6 +31,13 @@
 //!
 //! `ARCHITECTURE.md` follows a request through all of it.
 //!
+//! # Where it fits
+//!
+//! [`Client`] is a `tower_service::Service` for requests with any body of `Bytes`, and its [`ResponseBody`] is `Send`, `Sync`,
+//! `Unpin` and `Default`. So it goes below tower's and tower-http's layers, and inside of tonic's, kube's and octocrab's
+//! clients, as it is; the README's table "What you use today" has these and others, each with the code that is tested.
+//! A layer that sends one request several times puts [`Resends`] into its extensions, to have the tries counted.
+//!
 //! # Cancel safety
 //!
 //! Dropping a [`ResponseFuture`] or a [`ResponseBody`] is always safe, and always told: what was started is done, as
