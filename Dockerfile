@@ -8,9 +8,11 @@ WORKDIR /build
 COPY Cargo.toml Cargo.lock ./
 COPY bench/Cargo.toml bench/
 COPY demo/Cargo.toml demo/
+COPY fuzz/Cargo.toml fuzz/
+COPY integrations/Cargo.toml integrations/
 # Empty programs in place of ours: cargo builds all that they depend on, and the layer is kept.
-RUN mkdir -p src/bin/httptrace bench/src demo/src \
-    && echo '//! Empty.' | tee src/lib.rs bench/src/lib.rs src/bin/httptrace/main.rs demo/src/main.rs >/dev/null \
+RUN mkdir -p src/bin/httptrace bench/src demo/src integrations/src \
+    && echo '//! Empty.' | tee src/lib.rs bench/src/lib.rs integrations/src/lib.rs src/bin/httptrace/main.rs demo/src/main.rs >/dev/null \
     && echo 'fn main() {}' | tee -a src/bin/httptrace/main.rs demo/src/main.rs >/dev/null \
     && cargo build --locked --release --features cli --bin httptrace \
     && cargo build --locked --release --package httptrace-demo

@@ -48,6 +48,17 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Whether the address at the other end has left DNS: the latest lookup of the host, made for another connection, did
+    /// not have it. Then requests that reuse this one go where new ones no longer would: to a server that is being taken
+    /// out of service, perhaps. `max_connection_lifetime` bounds for how long.
+    ///
+    /// It is known only while connections to the host are made, since only they look it up, and only where somebody listens.
+    /// A name whose answers rotate has left addresses in this sense all the time.
+    #[must_use]
+    pub fn address_left_dns(&self) -> bool {
+        self.left_dns.load(Ordering::Relaxed)
+    }
+
     /// The server's idle timeout, where it is shorter than this client's and that is said here: once per server, on the
     /// connection on which it was announced, or on the one behind an idle connection that the server closed.
     #[must_use]
@@ -61,17 +72,6 @@ impl ConnectionInfo {
     pub fn soon_expired(&self, at: SystemTime) -> Option<i64> {
         let days = self.tls.as_ref()?.leaf.as_ref()?.days_left(at);
         (days < SOON).then_some(days)
-    }
-
-    /// Whether the address at the other end has left DNS: the latest lookup of the host, made for another connection, did
-    /// not have it. Then requests that reuse this one go where new ones no longer would: to a server that is being taken
-    /// out of service, perhaps. `max_connection_lifetime` bounds for how long.
-    ///
-    /// It is known only while connections to the host are made, since only they look it up, and only where somebody listens.
-    /// A name whose answers rotate has left addresses in this sense all the time.
-    #[must_use]
-    pub fn address_left_dns(&self) -> bool {
-        self.left_dns.load(Ordering::Relaxed)
     }
 
     /// The other end's address, without its port. Kept, since all spans of the connection have it.

@@ -31,6 +31,13 @@
 //!
 //! `ARCHITECTURE.md` follows a request through all of it.
 //!
+//! # Where it fits
+//!
+//! [`Client`] is a `tower_service::Service` for requests with any body of `Bytes`, and its [`ResponseBody`] is `Send`, `Sync`,
+//! `Unpin` and `Default`. So it goes below tower's and tower-http's layers, and inside of tonic's, kube's and octocrab's
+//! clients, as it is; the README's table "What you use today" has these and others, each with the code that is tested.
+//! A layer that sends one request several times puts [`Resends`] into its extensions, to have the tries counted.
+//!
 //! # Cancel safety
 //!
 //! Dropping a [`ResponseFuture`] or a [`ResponseBody`] is always safe, and always told: what was started is done, as
@@ -49,9 +56,9 @@
 //! |---|---|---|
 //! | `otel` | spans and metrics through the OpenTelemetry API | yes |
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
-//! | `tcp-info` | the kernel's view of a connection, on Linux ([`ClientBuilder::tcp_info`]) | no |
 //! | `hickory-dns` | `dial::HickoryResolver`, whose answers tell of cache, lifetime and name server | no |
 //! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
+//! | `tcp-info` | the kernel's view of a connection, on Linux ([`ClientBuilder::tcp_info`]) | no |
 //! | `json` | [`ResponseExt::json`](ResponseExt) | no |
 //! | `cli` | the `httptrace` command | no |
 //!
@@ -74,6 +81,9 @@ pub mod dial;
 mod error;
 mod exchange;
 pub mod facts;
+#[cfg(all(any(test, fuzzing), feature = "otlp"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hooks;
 #[cfg(feature = "otel-http")]
 mod http_client;

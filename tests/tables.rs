@@ -26,7 +26,7 @@ fn named(text: &str) -> BTreeSet<(String, String)> {
 
 /// Where such a file is: below `tests/it/` unless it begins with a folder of the crate.
 fn place(file: &str) -> PathBuf {
-    if file.starts_with("src/") || file.starts_with("tests/") {
+    if ["src/", "tests/", "integrations/"].iter().any(|folder| file.starts_with(folder)) {
         root().join(file)
     } else {
         root().join("tests/it").join(file)
@@ -215,4 +215,57 @@ fn every_variable_that_the_docs_list_is_in_a_test() {
         })
         .collect();
     assert!(missing.is_empty(), "listed in src/otlp/mod.rs, and in no test: {missing:?}");
+}
+
+/// Where a page's links lead, but for those to other sites and to its own headings.
+fn links(text: &str) -> Vec<&str> {
+    let all = text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link);
+    all.filter(|link| !link.contains("://") && !link.starts_with('#'))
+        .map(|link| link.split('#').next().unwrap_or(link))
+        .collect()
+}
+
+#[test]
+fn every_file_that_a_page_links_to_exists() {
+    let mut seen = 0;
+    for page in
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md", "examples/README.md", "tests/README.md"]
+    {
+        let path = root().join(page);
+        let text = fs::read_to_string(&path).expect("the page");
+        for link in links(&text) {
+            assert!(path.parent().expect("a folder").join(link).exists(), "{page} links to {link}, which is not there");
+            seen += 1;
+        }
+    }
+    assert!(seen > 40, "the links were not found: {seen}");
+}
+
+#[test]
+fn what_people_use_today_has_a_row_each_with_code_that_is_compiled() {
+    let page = fs::read_to_string(root().join("README.md")).expect("the page");
+    let section = page.split("\n## What you use today\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    let rows: Vec<_> = section.expect("the section").lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    let known = ["hyper-util", "tower-http", "tower-otel", "reqwest", "reqwest-middleware", "reqwest-tracing", "tonic"];
+    let known =
+        known.into_iter().chain(["kube", "octocrab", "object_store", "AWS SDK", "opentelemetry-otlp", "Go's", "curl"]);
+    for name in known {
+        let first = |row: &&&str| row.split(" | ").next().is_some_and(|cell| cell.contains(name));
+        assert!(rows.iter().any(|row| first(&row)), "{name} has no row");
+    }
+    for row in rows {
+        let code: Vec<_> = links(row).into_iter().filter(|link| link.ends_with(".rs")).collect();
+        assert!(!code.is_empty(), "nothing is compiled for: {row}");
+        for file in code {
+            let path = Path::new(file);
+            // A file in `integrations` is compiled only if its crate names it; the other crates' own tests see to that.
+            if let Ok(inside) = path.strip_prefix("integrations") {
+                let module = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+                let roots =
+                    if inside.starts_with("src") { "integrations/src/lib.rs" } else { "integrations/tests/it/main.rs" };
+                let named = fs::read_to_string(root().join(roots)).expect("a crate's root");
+                assert!(named.contains(&format!("mod {module};\n")), "{file} is in no crate");
+            }
+        }
+    }
 }

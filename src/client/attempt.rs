@@ -11,11 +11,11 @@ use crate::{
     connection::TraceRef,
     exchange::{Exchange, Fields, Shared, Terms},
     hooks::{
-        self, ClientTrace, RetryReason, Stack,
+        self, ClientTrace, RetryReason, Stack, contained,
         emit::{GetConn, Hooks},
     },
     pool::PoolKey,
-    timeline::{Recorder, Reports, RequestInfo, Tag},
+    timeline::{Recorder, Reports, RequestInfo, Tag, answers},
 };
 
 /// One attempt of a call.
@@ -41,7 +41,8 @@ impl Attempt {
             (Some(request), Some(client)) => Some(Arc::new(Stack::new([request, Arc::clone(client)])) as Arc<_>),
             (request, client) => request.or_else(|| client.clone()),
         };
-        let wanted = inner.timeline || inner.reporters.iter().any(|reporter| reporter.is_listening());
+        let wanted = inner.timeline
+            || inner.reporters.iter().any(|reporter| contained(|| reporter.is_listening()) == Some(true));
         let mut this =
             Self { hooks: Hooks::default(), info: None, recorder: None, reports: Reports::default(), get_conn: None };
         if !wanted && user.is_none() {
@@ -62,12 +63,10 @@ impl Attempt {
                 tag: head.extensions.get::<Tag>().copied(),
             });
             this.reports = match before {
-                Some((before, _)) => {
-                    before.reports.iter().filter_map(|report| report.again(head, &info, anchor)).collect()
-                }
-                None => inner.reporters.iter().filter_map(|reporter| reporter.started(head, &info, anchor)).collect(),
+                Some((before, _)) => before.reports.answers(|report| report.again(head, &info, anchor)).collect(),
+                None => answers(&inner.reporters, |reporter| reporter.started(head, &info, anchor)).collect(),
             };
-            if inner.timeline || this.reports.iter().any(|report| report.records()) {
+            if inner.timeline || this.reports.record() {
                 let reports = this.reports.iter().cloned();
                 this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
             }
@@ -96,14 +95,14 @@ impl Attempt {
             return Some(trace);
         }
         let start = recorder.wait_start()?;
-        let trace = self.reports.iter().find_map(|report| report.setup_started(start));
+        let trace = self.reports.answers(|report| report.setup_started(start)).next();
         recorder.setup_trace(trace);
         trace
     }
 
     /// The attempt has to wait, until what this returns is dropped.
     pub(super) fn waiting(&self) -> Waits {
-        self.reports.iter().for_each(|report| report.waiting());
+        self.reports.each(|report| report.waiting());
         Waits(self.reports.clone())
     }
 
@@ -121,7 +120,7 @@ pub(super) struct Waits(Reports);
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.0.iter().for_each(|report| report.waited());
+        self.0.each(|report| report.waited());
     }
 }
 

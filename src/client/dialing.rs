@@ -18,9 +18,9 @@ use crate::{
     error::Error,
     exchange::{self, Conn, Home},
     facts::KeepAlive,
-    hooks::{ClientTrace, CloseReason, IdleReturn, emit::Hooks},
+    hooks::{ClientTrace, CloseReason, IdleReturn, contained, emit::Hooks},
     pool::{Permit, Pool, Poolable, Pooled, SlotId},
-    timeline::{ConnectionReport, DialOutcome, DialRecorder, PendingDial, Reports, RequestInfo},
+    timeline::{ConnectionReport, DialOutcome, DialRecorder, PendingDial, Reports, RequestInfo, tell},
 };
 
 pub(super) struct Dial {
@@ -41,7 +41,7 @@ impl Dial {
     /// Makes a connection and gives it to the pool, which knows who needs it.
     pub(super) async fn run(self, permit: Permit<Conn>) {
         let recorder = match &self.info {
-            Some(info) if self.reports.iter().any(|report| report.records()) => Some(Arc::new(DialRecorder::new(info))),
+            Some(info) if self.reports.record() => Some(Arc::new(DialRecorder::new(info))),
             _ => None,
         };
         let hooks = match &recorder {
@@ -52,13 +52,13 @@ impl Dial {
         let result = Box::pin(self.dialer.dial(&self.target, &hooks, &self.progress)).await;
         let record = recorder.and_then(|recorder| recorder.record(clock::now(), result.as_ref().err().cloned()));
         if let Some(record) = &record {
-            self.reports.iter().for_each(|report| report.dialed(record));
+            self.reports.each(|report| report.dialed(record));
         }
         // Its request went on without it: it tells its own story, before the connection is used by another.
         let background = if permit.is_waited_for() {
             None
         } else {
-            record.and_then(|record| self.reports.iter().find_map(|report| report.background_dial(&record)))
+            record.and_then(|record| self.reports.answers(|report| report.background_dial(&record)).next())
         };
         let setup = background.as_ref().map_or(self.setup, |dial| dial.trace);
         let outcome = match Box::pin(self.connected(result, setup, permit)).await {
@@ -68,7 +68,7 @@ impl Dial {
             None => DialOutcome::Failed,
         };
         if let Some(PendingDial { finish, .. }) = background {
-            finish(outcome);
+            contained(|| finish(outcome));
         }
     }
 
@@ -105,7 +105,7 @@ impl Dial {
         match exchange::open(dialed.transport, info, &self.exchange, hooks).await {
             Ok((conn, driver)) => {
                 let info = &conn.shared().info;
-                let reports: Vec<_> = self.reports.iter().filter_map(|report| report.connection_opened(info)).collect();
+                let reports: Vec<_> = self.reports.answers(|report| report.connection_opened(info)).collect();
                 let is_told = self.info.is_some() || self.hooks.installed();
                 let host = dialed.looked_up.filter(|_| is_told);
                 let watched = host.map(|host| self.dialer.departed.watch(&host, info));
@@ -115,7 +115,7 @@ impl Dial {
                     conn.settle(Box::new(Place { pool, slot, reports, keep_alives, _watched: watched }));
                     conn
                 });
-                reports.iter().for_each(|report| report.returned(outcome));
+                tell(&reports, |report| report.returned(outcome));
                 driver.spawn();
                 Some(outcome)
             }
@@ -149,14 +149,14 @@ impl Place {
     }
 
     fn returned(&self, outcome: IdleReturn) -> IdleReturn {
-        self.reports.iter().for_each(|report| report.returned(outcome));
+        tell(&self.reports, |report| report.returned(outcome));
         outcome
     }
 }
 
 impl Home for Place {
     fn taken(&self) {
-        self.reports.iter().for_each(|report| report.taken());
+        tell(&self.reports, |report| report.taken());
     }
 
     fn checkin(&self, conn: Conn) -> IdleReturn {
@@ -182,7 +182,7 @@ impl Home for Place {
 
     fn closed(&self, reason: CloseReason, answered: u64) {
         // Told first: a client that has shut down has told all.
-        self.reports.iter().for_each(|report| report.closed(reason, answered));
+        tell(&self.reports, |report| report.closed(reason, answered));
         // It is not known behind its end.
         let by_peer = matches!(reason, CloseReason::PeerClosed | CloseReason::IoError | CloseReason::GoAway);
         let origin = if by_peer { self.pool.origin(self.slot) } else { None };

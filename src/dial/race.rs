@@ -93,6 +93,11 @@ async fn first_to_end<F: Future>(open: &mut Vec<(usize, Pin<Box<F>>)>) -> (usize
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::RefCell, time::Duration as Time};
+
+    use proptest::prelude::*;
+    use tokio::time::Instant;
+
     use super::*;
 
     fn order(answers: &[&str]) -> Vec<String> {
@@ -126,5 +131,124 @@ mod tests {
         });
         assert_eq!(race(attempts, Some(delay)).await, Ok(0));
         assert_eq!(started.get(), 1);
+    }
+
+    /// How an address answers: after so many milliseconds, and whether it lets one in.
+    type Address = (u64, bool);
+
+    /// What happened to each attempt: its start, and its end, with whether it was dropped before it had one of its own.
+    type Seen = RefCell<Vec<(u64, Option<(u64, bool)>)>>;
+
+    /// Tells the end of an attempt, whichever way it goes.
+    struct Attempt<'a>(usize, Instant, &'a Seen, bool);
+
+    impl Attempt<'_> {
+        fn answered(&mut self) {
+            self.3 = false;
+        }
+    }
+
+    impl Drop for Attempt<'_> {
+        fn drop(&mut self) {
+            let end = &mut self.2.borrow_mut()[self.0].1;
+            assert!(end.is_none(), "an attempt ends once");
+            *end = Some((millis(self.1.elapsed()), self.3));
+        }
+    }
+
+    fn millis(time: Time) -> u64 {
+        u64::try_from(time.as_millis()).expect("a short time")
+    }
+
+    /// The race in simulated time. `None`: it was given up.
+    fn run(
+        addresses: &[Address],
+        delay: Option<u64>,
+        given_up: u64,
+        seen: &Seen,
+    ) -> Option<Result<(usize, u64), Vec<usize>>> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let begin = Instant::now();
+            let attempts = addresses.iter().enumerate().map(|(number, (takes, wins))| {
+                seen.borrow_mut().push((millis(begin.elapsed()), None));
+                let mut attempt = Attempt(number, begin, seen, true);
+                async move {
+                    tokio::time::sleep(Time::from_millis(*takes)).await;
+                    attempt.answered();
+                    if *wins { Ok((number, millis(begin.elapsed()))) } else { Err(number) }
+                }
+            });
+            tokio::select! {
+                ended = race(attempts, delay.map(Time::from_millis)) => Some(ended),
+                () = tokio::time::sleep(Time::from_millis(given_up)) => None,
+            }
+        })
+    }
+
+    /// When each address is tried, by the letter: when the one before has failed, or has had its time, as long as nobody has
+    /// won.
+    fn starts(addresses: &[Address], delay: Option<u64>) -> (Vec<u64>, Option<(u64, usize)>) {
+        let (mut starts, mut winner) = (Vec::new(), None::<(u64, usize)>);
+        let mut next = 0;
+        for (number, (takes, wins)) in addresses.iter().enumerate() {
+            if winner.is_some_and(|(at, _)| at <= next) {
+                break;
+            }
+            starts.push(next);
+            let end = next + takes;
+            if *wins {
+                winner = Some(winner.map_or((end, number), |winner| winner.min((end, number))));
+            }
+            next = match (delay, wins) {
+                (Some(delay), true) => next + delay,
+                (Some(delay), false) => end.min(next + delay),
+                (None, true) => u64::MAX,
+                (None, false) => end,
+            };
+        }
+        (starts, winner)
+    }
+
+    proptest! {
+        // Even times, given up at odd ones: what happens in the same millisecond as the end is nobody's affair.
+        #[test]
+        fn in_any_race_each_address_has_its_turn_the_first_success_wins_and_all_that_began_ends(
+            addresses in proptest::collection::vec((0_u64..400, any::<bool>()), 0..8),
+            delay in proptest::option::of(0_u64..200),
+            given_up in prop_oneof![3 => Just(u64::from(u32::MAX)), 1 => 0_u64..600],
+        ) {
+            let addresses: Vec<_> = addresses.into_iter().map(|(takes, wins)| (2 * takes, wins && takes % 3 > 0)).collect();
+            let (delay, given_up) = (delay.map(|delay| 2 * delay), 2 * given_up + 1);
+            let seen = Seen::default();
+            let ended = run(&addresses, delay, given_up, &seen);
+            let (starts, winner) = starts(&addresses, delay);
+            let lasts = winner.map_or_else(
+                || starts.iter().zip(&addresses).map(|(start, (takes, _))| start + takes).max().unwrap_or(0),
+                |(at, _)| at,
+            );
+            let seen = seen.into_inner();
+            let tried: Vec<_> = seen.iter().map(|(start, _)| *start).collect();
+            if lasts < given_up {
+                let expected = match winner {
+                    Some((at, number)) => Ok((number, at)),
+                    None => Err((0..addresses.len()).collect()),
+                };
+                prop_assert_eq!(ended, Some(expected));
+                prop_assert_eq!(&tried, &starts);
+            } else {
+                prop_assert_eq!(ended, None);
+                let before: Vec<_> = starts.iter().copied().filter(|start| *start < given_up).collect();
+                prop_assert_eq!(&tried, &before);
+            }
+            for (number, (start, end)) in seen.iter().enumerate() {
+                let (end, dropped) = end.expect("what began has ended");
+                let own = start + addresses[number].0;
+                // Nobody goes on behind the end of the race; of two that end with it, one has lost.
+                let over = lasts.min(given_up);
+                prop_assert_eq!(end, own.min(over));
+                prop_assert!(own == over || dropped == (own > over));
+            }
+        }
     }
 }

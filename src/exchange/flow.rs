@@ -85,6 +85,11 @@ impl Flow {
         self.streams.remove(&stream);
     }
 
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn streams(&self) -> usize {
+        self.streams.len()
+    }
+
     fn look(&mut self, stream: u32, at: Option<Instant>) {
         if let (Some(account), Some(at)) = (self.streams.get_mut(&stream), at) {
             account.look(self.initial, self.connection, at);

@@ -132,6 +132,12 @@ impl Frames {
         }
     }
 
+    /// Bytes that are kept, and room for more.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn kept(&self) -> usize {
+        self.payload.capacity() + self.block.as_ref().map_or(0, Vec::capacity)
+    }
+
     /// Whether what passed last was the beginning of a frame's header.
     pub(super) fn is_within_header(&self) -> bool {
         (1..HEADER).contains(&self.filled)

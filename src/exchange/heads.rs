@@ -172,7 +172,7 @@ pub(super) fn status_of_block(mut block: &[u8]) -> Option<u16> {
     }
 }
 
-/// Three digits.
+/// Three digits, from 100 on: what is none is hyper's affair.
 fn number(digits: impl Iterator<Item = u8>) -> Option<u16> {
     let mut count = 0;
     let mut status = 0;
@@ -180,7 +180,7 @@ fn number(digits: impl Iterator<Item = u8>) -> Option<u16> {
         count += 1;
         status = status * 10 + u16::from(digit.checked_sub(b'0').filter(|digit| *digit < 10 && count <= 3)?);
     }
-    (count == 3).then_some(status)
+    (count == 3 && status >= 100).then_some(status)
 }
 
 /// The digits in a Huffman string (RFC 7541, appendix B): `0`, `1` and `2` have five bits, the others six. Ends with the
@@ -283,7 +283,9 @@ mod tests {
                 assert_eq!(status_of_block(&coded.concat()), Some(status));
             }
         }
-        for unreadable in [&b""[..], &[0xbe], &[0x40, 1, b'a', 1, b'b'], &[0x08, 2, b'2', b'0'], &[0x3f, 0xff]] {
+        for unreadable in
+            [&b""[..], &[0xbe], &[0x40, 1, b'a', 1, b'b'], &[0x08, 2, b'2', b'0'], b"\x08\x03051", &[0x3f, 0xff]]
+        {
             assert_eq!(status_of_block(unreadable), None, "{unreadable:x?}");
         }
     }

@@ -9,6 +9,8 @@ mod driver;
 mod failure;
 mod flow;
 mod frames;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gathering;
 mod heads;
 mod in_flight;

@@ -211,7 +211,7 @@ impl Sensor {
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// How much of the end of a head is matched after these bytes; stops at its end.
-fn end_of_head(mut matched: usize, bytes: &[u8]) -> usize {
+pub(super) fn end_of_head(mut matched: usize, bytes: &[u8]) -> usize {
     for byte in bytes {
         matched = if *byte == END_OF_HEAD[matched] { matched + 1 } else { usize::from(*byte == b'\r') };
         if matched == END_OF_HEAD.len() {

@@ -249,6 +249,12 @@ impl Wire {
         }
     }
 
+    /// HTTP/2: streams that are known or accounted for, and pings that wait.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> (usize, usize) {
+        self.http2(|streams| (streams.open.len() + streams.flow.streams(), streams.pings.len())).unwrap_or_default()
+    }
+
     fn stream(&self, id: u32) -> Option<Arc<Exchange>> {
         self.http2(|streams| streams.get(id).map(|stream| Arc::clone(&stream.exchange))).flatten()
     }

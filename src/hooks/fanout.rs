@@ -31,10 +31,11 @@ impl std::fmt::Debug for Stack {
     }
 }
 
-/// Calls a hook; a panic ends in the panic hook's message and nowhere else.
-pub(super) fn contained(hook: impl FnOnce()) {
-    // What the trace left half done is its own; ours is untouched, since hooks get shared references only.
-    let _ = catch_unwind(AssertUnwindSafe(hook));
+/// Calls a hook, or a report; a panic ends in the panic hook's message and nowhere else.
+pub(crate) fn contained<T>(hook: impl FnOnce() -> T) -> Option<T> {
+    // What the trace left half done is its own; ours is untouched, since it gets shared references only, or what is its own
+    // to change.
+    catch_unwind(AssertUnwindSafe(hook)).ok()
 }
 
 macro_rules! fan_out {

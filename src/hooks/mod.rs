@@ -37,6 +37,7 @@ use std::sync::Arc;
 
 use http::Request;
 
+pub(crate) use self::fanout::contained;
 pub use self::{dns::DnsFacts, fanout::Stack, info::*};
 
 /// Hooks that are called as a request lives through its phases.

@@ -4,6 +4,9 @@
 //! attribute into a tree of messages and drops it again, which costs six times as much. Protobuf lets the fields of a message
 //! come in any order, so that nothing is kept but the counts.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::time::Instant;
 
 use opentelemetry::{

@@ -5,6 +5,8 @@
 //! (endpoints, header fields). What concerns one signal's way to a collector is in `env/target.rs`, how values are read in
 //! `env/values.rs`.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod lists;
 mod resource;
 mod target;

@@ -70,6 +70,10 @@ mod delivery;
 mod encode;
 mod env;
 mod exporter;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing {
+    pub(crate) use super::{encode::fuzzing::encode, env::fuzzing::environment, transport::fuzzing::answers};
+}
 mod global;
 mod guard;
 mod identity;

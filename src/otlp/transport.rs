@@ -5,6 +5,9 @@
 //! application's may be the very thread that waits for a flush: so a message is handed to the pipeline's runtime, and only
 //! its answer is waited for.
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
+
 use std::{io::Write, sync::Arc, time::Duration};
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -222,9 +222,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         });
         let slot = SlotId { index, serial };
         let conn = conn(slot);
-        if self.closed {
-            return self.refuse(index, conn, CloseReason::PoolClosed, effects);
-        }
+        // Of a pool that is closed too: who waits for it has nothing else to wait for.
         let owner = self.hosts[ticket.host].take(ticket.serial);
         if streams.is_some() {
             self.slots[index].conn = Some(conn);

@@ -27,7 +27,7 @@ use crate::{
     connection::{ConnectionInfo, TlsInfo, TraceRef},
     error::Error,
     facts::{Facts, KeepAlive},
-    hooks::{CloseReason, ConnOutcome, DnsFacts, IdleReturn, ResponseOutcome, RetryReason, WaitCause},
+    hooks::{CloseReason, ConnOutcome, DnsFacts, IdleReturn, ResponseOutcome, RetryReason, WaitCause, contained},
     redact::ShownUrl,
 };
 
@@ -419,6 +419,39 @@ pub(crate) struct Reports {
 impl Reports {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<dyn Report>> {
         self.few.iter().flatten().chain(&self.more)
+    }
+
+    /// Tells each of them.
+    pub(crate) fn each(&self, tell: impl Fn(&dyn Report)) {
+        for report in self.iter() {
+            contained(|| tell(&**report));
+        }
+    }
+
+    /// What they answer, those that do.
+    pub(crate) fn answers<T>(&self, ask: impl FnMut(&(dyn Report + 'static)) -> Option<T>) -> impl Iterator<Item = T> {
+        answers(self.iter(), ask)
+    }
+
+    /// Whether any of them makes something of the record.
+    pub(crate) fn record(&self) -> bool {
+        self.iter().any(|report| contained(|| report.records()) == Some(true))
+    }
+}
+
+/// Asks each of these. One that panics has no answer, and the others are asked all the same: telemetry that breaks is no
+/// reason for a request to.
+pub(crate) fn answers<'a, R: ?Sized + 'a, T>(
+    reporters: impl IntoIterator<Item = &'a Arc<R>>,
+    mut ask: impl FnMut(&R) -> Option<T>,
+) -> impl Iterator<Item = T> {
+    reporters.into_iter().filter_map(move |reporter| contained(|| ask(&**reporter)).flatten())
+}
+
+/// Tells each of these; as [`answers`].
+pub(crate) fn tell<R: ?Sized>(reporters: &[Arc<R>], tell: impl Fn(&R)) {
+    for reporter in reporters {
+        contained(|| tell(&**reporter));
     }
 }
 

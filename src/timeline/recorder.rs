@@ -60,7 +60,7 @@ impl Recorder {
         keep_hooks: bool,
     ) -> Self {
         let reports: Reports = reports.into_iter().collect();
-        let trace = reports.iter().find_map(|report| report.trace());
+        let trace = reports.answers(|report| report.trace()).next();
         let timeline = Arc::new(Timeline::new(anchor, request, trace));
         Self { state: Mutex::new(State { timeline, response_done: false, returned: false }), reports, keep_hooks }
     }
@@ -124,9 +124,7 @@ impl Recorder {
         }
         let timeline = Arc::clone(&state.timeline);
         drop(guard);
-        for report in self.reports.iter() {
-            report.finished(&timeline);
-        }
+        self.reports.each(|report| report.finished(&timeline));
         if was_done {
             RETURNING.fetch_sub(1, Ordering::Release);
         }
@@ -285,9 +283,7 @@ impl ClientTrace for Recorder {
             }
             timeline.connection = Some(used.clone());
         });
-        for report in self.reports.iter() {
-            report.got_connection(&used, waited);
-        }
+        self.reports.each(|report| report.got_connection(&used, waited));
     }
 
     fn get_conn_failed(&self, info: &GetConnFailedInfo<'_>) {

@@ -14,5 +14,8 @@ pub mod semconv;
 pub mod spans;
 pub mod waterfall;
 
-#[cfg(all(test, feature = "otel"))]
-mod script;
+#[cfg(all(any(test, fuzzing), feature = "otlp"))]
+pub(crate) use self::propagation::fuzzing;
+#[cfg(all(any(test, fuzzing), feature = "otel"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "written for tests, of which the checks need a part"))]
+pub(crate) mod script;

@@ -136,7 +136,8 @@ fn write(headers: &mut HeaderMap, span: &SpanContext, parent: &Context) {
     {
         // The removal first: it costs nothing in an empty map.
         match HeaderValue::try_from(span.trace_state().header()) {
-            Ok(state) if !state.is_empty() => drop(headers.insert(TRACESTATE, state)),
+            // What is not ASCII its readers would take for no state at all (W3C Trace Context §3.3.1.3.2).
+            Ok(state) if !state.is_empty() && state.to_str().is_ok() => drop(headers.insert(TRACESTATE, state)),
             _ => drop(headers.remove(TRACESTATE)),
         }
         headers.insert(TRACEPARENT, value);
@@ -178,7 +179,8 @@ fn encoded(baggage: &Baggage) -> String {
         text.push('=');
         for byte in value.as_str().trim().bytes() {
             match byte {
-                b'%' | b'"' | b',' | b';' | b'\\' => escape(byte, &mut text),
+                // `=` may stand in a value, but OpenTelemetry for Rust reads no further (opentelemetry_sdk 0.33).
+                b'%' | b'"' | b',' | b';' | b'\\' | b'=' => escape(byte, &mut text),
                 b'!'..=b'~' => text.push(char::from(byte)),
                 _ => escape(byte, &mut text),
             }
@@ -210,6 +212,9 @@ impl Injector for Fields<'_> {
     }
 }
 
+#[cfg(all(any(test, fuzzing), feature = "otlp"))]
+pub(crate) mod fuzzing;
+
 #[cfg(test)]
 mod tests {
     use opentelemetry::{
@@ -240,6 +245,8 @@ mod tests {
         write(&mut headers, &span(false, "rojo=1,congo=2"), &Context::new());
         assert_eq!(headers[TRACEPARENT], "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00");
         assert_eq!(headers[TRACESTATE], "rojo=1,congo=2");
+        write(&mut headers, &span(false, "rojo=ä"), &Context::new());
+        assert!(headers.get(TRACESTATE).is_none());
     }
 
     #[test]
@@ -299,9 +306,9 @@ mod tests {
     #[test]
     fn baggage_is_percent_encoded_once() {
         let mut headers = HeaderMap::new();
-        let parent = Context::new().with_baggage([KeyValue::new("user", "Zoë, 100%")]);
+        let parent = Context::new().with_baggage([KeyValue::new("user", "Zoë, 100%=")]);
         write(&mut headers, &SpanContext::NONE, &parent);
-        assert_eq!(headers[BAGGAGE], "user=Zo%C3%AB%2C%20100%25");
+        assert_eq!(headers[BAGGAGE], "user=Zo%C3%AB%2C%20100%25%3D");
         assert!(headers.get(TRACEPARENT).is_none());
     }
 }

@@ -18,21 +18,21 @@ use crate::{
 };
 
 /// One attempt that is being played.
-pub(super) struct Attempt {
-    pub(super) info: Arc<RequestInfo>,
-    pub(super) reports: Vec<Arc<dyn Report>>,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Attempt {
+    pub(crate) info: Arc<RequestInfo>,
+    pub(crate) reports: Vec<Arc<dyn Report>>,
+    pub(crate) headers: HeaderMap,
     recorder: Recorder,
     start: Instant,
 }
 
 /// What a request asks for; `send` starts its first attempt.
-pub(super) struct Ask {
-    pub(super) method: Method,
-    pub(super) headers: HeaderMap,
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) headers: HeaderMap,
 }
 
-pub(super) fn get() -> Ask {
+pub(crate) fn get() -> Ask {
     Ask { method: Method::GET, headers: HeaderMap::new() }
 }
 
@@ -43,7 +43,7 @@ impl Ask {
         parts
     }
 
-    pub(super) fn info(&self, attempt: u32) -> Arc<RequestInfo> {
+    pub(crate) fn info(&self, attempt: u32) -> Arc<RequestInfo> {
         Arc::new(RequestInfo {
             method: self.method.clone(),
             url: Rules::default().url(&Uri::from_static("https://example.com/a")),
@@ -57,7 +57,7 @@ impl Ask {
         })
     }
 
-    pub(super) fn send(self, reporters: &[&dyn Reporter]) -> Attempt {
+    pub(crate) fn send(self, reporters: &[&dyn Reporter]) -> Attempt {
         let (mut parts, info, anchor) = (self.parts(), self.info(1), TimeAnchor::new());
         let reports = reporters.iter().filter_map(|reporter| reporter.started(&mut parts, &info, anchor)).collect();
         Attempt::new(anchor, info, reports, parts.headers)
@@ -71,7 +71,7 @@ impl Attempt {
     }
 
     /// The next attempt of the same request.
-    pub(super) fn again(&self) -> Self {
+    pub(crate) fn again(&self) -> Self {
         let ask = Ask { method: self.info.method.clone(), headers: self.headers.clone() };
         let (mut parts, info, anchor) = (ask.parts(), ask.info(self.info.attempt + 1), TimeAnchor::new());
         let reports = self.reports.iter().filter_map(|report| report.again(&mut parts, &info, anchor)).collect();
@@ -79,27 +79,27 @@ impl Attempt {
     }
 
     /// For hooks in an order that is no client's.
-    pub(super) fn recorder(&self) -> &Recorder {
+    pub(crate) fn recorder(&self) -> &Recorder {
         &self.recorder
     }
 
-    pub(super) fn at(&self, ms: u64) -> Instant {
+    pub(crate) fn at(&self, ms: u64) -> Instant {
         self.start + Duration::from_millis(ms)
     }
 
-    pub(super) fn get_conn(&self) -> &Self {
+    pub(crate) fn get_conn(&self) -> &Self {
         self.recorder.get_conn(&GetConnInfo { at: self.start, host: "example.com", port: 443 });
         self
     }
 
     /// Its own dial begins, live.
-    pub(super) fn dials(&self) -> Option<TraceRef> {
+    pub(crate) fn dials(&self) -> Option<TraceRef> {
         let trace = self.reports.iter().find_map(|report| report.setup_started(self.start));
         self.recorder.setup_trace(trace);
         trace
     }
 
-    pub(super) fn dns(&self, error: Option<&Error>) -> &Self {
+    pub(crate) fn dns(&self, error: Option<&Error>) -> &Self {
         let addrs = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let addrs = if error.is_none() { &addrs[..] } else { &[] };
         self.recorder.dns_start(&DnsStartInfo { at: self.at(1), host: "example.com" });
@@ -107,7 +107,7 @@ impl Attempt {
         self
     }
 
-    pub(super) fn connect(&self, attempt: u32, error: Option<&Error>) -> &Self {
+    pub(crate) fn connect(&self, attempt: u32, error: Option<&Error>) -> &Self {
         let addr = Some(peer());
         self.recorder.connect_start(&ConnectStartInfo { at: self.at(3), addr, attempt });
         self.recorder.connect_done(&ConnectDoneInfo {
@@ -121,14 +121,14 @@ impl Attempt {
         self
     }
 
-    pub(super) fn tls(&self) -> &Self {
+    pub(crate) fn tls(&self) -> &Self {
         let (at, tls) = (self.at(6), session());
         self.recorder.tls_handshake_start(&TlsHandshakeStartInfo { at: self.at(5), server_name: Some("example.com") });
         self.recorder.tls_handshake_done(&TlsHandshakeDoneInfo { at, tls: Some(&tls), error: None });
         self
     }
 
-    pub(super) fn got_conn(&self, outcome: ConnOutcome, wait: Option<WaitCause>, setup: Option<TraceRef>) -> &Self {
+    pub(crate) fn got_conn(&self, outcome: ConnOutcome, wait: Option<WaitCause>, setup: Option<TraceRef>) -> &Self {
         let new = outcome == ConnOutcome::New;
         let connection = &Arc::new(ConnectionInfo {
             id: 7,
@@ -155,12 +155,12 @@ impl Attempt {
         self
     }
 
-    pub(super) fn no_conn(&self, error: &Error, wait: Option<WaitCause>) -> &Self {
+    pub(crate) fn no_conn(&self, error: &Error, wait: Option<WaitCause>) -> &Self {
         self.recorder.get_conn_failed(&GetConnFailedInfo { at: self.at(9), error, wait });
         self
     }
 
-    pub(super) fn writes(&self) -> &Self {
+    pub(crate) fn writes(&self) -> &Self {
         let started = self.at(8);
         self.recorder.wrote_headers(&WroteHeadersInfo { at: self.at(9), started });
         let info = WroteRequestInfo { at: self.at(10), started, body_bytes: Some(3), blocked: None, error: None };
@@ -168,7 +168,7 @@ impl Attempt {
         self
     }
 
-    pub(super) fn responds(&self, status: Option<u16>, outcome: ResponseOutcome, error: Option<&Error>) -> &Self {
+    pub(crate) fn responds(&self, status: Option<u16>, outcome: ResponseOutcome, error: Option<&Error>) -> &Self {
         if status.is_some() {
             self.recorder.got_first_response_byte(&GotFirstResponseByteInfo { at: self.at(20) });
         }
@@ -188,12 +188,12 @@ impl Attempt {
         self
     }
 
-    pub(super) fn returns(&self, outcome: IdleReturn) {
+    pub(crate) fn returns(&self, outcome: IdleReturn) {
         self.recorder.put_idle_conn(&PutIdleConnInfo { at: self.at(32), outcome });
     }
 
     /// From the wire to the pool, all well.
-    pub(super) fn completes(&self, status: u16) {
+    pub(crate) fn completes(&self, status: u16) {
         self.writes().responds(Some(status), ResponseOutcome::Complete, None).returns(IdleReturn::Pooled);
     }
 }

@@ -6,6 +6,7 @@ mod exchanges;
 mod exporters;
 mod failures;
 mod fallback;
+mod harmless;
 mod interim;
 mod like_go;
 mod metrics;

@@ -11,6 +11,8 @@ mod charts;
 #[path = "../../date.rs"]
 mod date;
 mod exit;
+#[cfg(test)]
+mod fuzzing;
 mod generate;
 mod given;
 mod har;

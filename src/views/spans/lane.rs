@@ -112,6 +112,21 @@ enum What {
 }
 
 impl Record {
+    /// One that no lane made.
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn of(
+        client: SpanContext,
+        parent: SpanId,
+        sampled: Vec<KeyValue>,
+        setup: Option<SpanId>,
+        timeline: Timeline,
+        detail: SpanDetail,
+    ) -> Self {
+        let (anchor, timeline) = (timeline.anchor, Arc::new(timeline));
+        let what = What::Attempt { timeline, detail, since: None };
+        Self { client, parent, parent_is_remote: false, anchor, sampled, asked_without: false, setup, what }
+    }
+
     /// Tells its spans, children first.
     pub(crate) fn tell(&self, sink: &mut impl Sink) {
         match &self.what {

@@ -24,6 +24,7 @@ use super::{
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
+    hooks::contained,
     phase::Phase,
     timeline::{DialOutcome, DialRecord, PendingDial, Report, RequestInfo, Timeline},
 };
@@ -169,6 +170,14 @@ impl<T: Tracer> Tree<'_, T> {
 
 impl<T: Tracer> Sink for Tree<'_, T> {
     fn span(&mut self, part: &Part<'_>) {
+        // One by one: unwinding would drop the spans that still run, which ends them, and a processor that panics again
+        // within that takes the process with it.
+        contained(|| self.end(part));
+    }
+}
+
+impl<T: Tracer> Tree<'_, T> {
+    fn end(&mut self, part: &Part<'_>) {
         let running = match part.place {
             Place::Client => self.client.take(),
             Place::Setup => self.setup.take(),

@@ -138,6 +138,29 @@ async fn a_request_that_is_given_up_and_a_pool_that_is_closed_are_told_apart() {
     );
 }
 
+// pool/core.rs, `dialed`: `if self.closed { return self.refuse(..) }` before the owner is served
+#[tokio::test]
+async fn requests_that_wait_for_a_connection_as_the_client_shuts_down_are_answered() {
+    let origin = Origin::plain().script([ReadHead, AtGate("head"), write(OK), AwaitClose]);
+    let traced = Traced::new(origin.client_builder().max_connections_per_host(1));
+    // One is being answered, two wait for its connection.
+    let mut asked: Vec<_> = (0..3).map(|_| tokio::spawn(traced.read_later(origin.url("/")))).collect();
+    origin.gate("head").reached().await;
+    let ended = tokio::spawn({
+        let client = traced.client.clone();
+        async move { client.shutdown(Duration::from_secs(3600)).await }
+    });
+    tokio::task::yield_now().await;
+    // And one comes too late.
+    asked.push(tokio::spawn(traced.read_later(origin.url("/"))));
+    origin.gate("head").open();
+    for answer in asked {
+        assert_eq!(within("an answer", answer).await.expect("no panic").expect("a body"), "ok");
+    }
+    within("the shutdown", ended).await.expect("no panic");
+    assert_eq!(origin.accepted(), 4, "none was taken back");
+}
+
 #[tokio::test]
 async fn an_upgraded_connection_is_its_users_and_says_so() {
     let switch = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
