@@ -1,6 +1,7 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
 mod connector;
+mod connectors;
 mod dialing;
 mod exchanges;
 mod exporters;
