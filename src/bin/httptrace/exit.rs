@@ -110,9 +110,14 @@ const SAY_WHY: [&str; 6] = [
 /// (RFC 9113 §8.1.1), or the connection: one type of error, and two codes.
 fn code_of(error: &Error) -> u8 {
     let code = code(error.phase(), error.error_type());
-    let sources = std::iter::successors(error.source(), |source| source.source());
-    let ends_a_stream = sources.filter_map(|source| source.downcast_ref::<h2::Error>()).any(h2::Error::is_reset);
-    if code == HTTP2 && ends_a_stream { HTTP2_STREAM } else { code }
+    let mut cause = error.source();
+    while let Some(source) = cause.filter(|_| code == HTTP2) {
+        if source.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+            return HTTP2_STREAM;
+        }
+        cause = source.source();
+    }
+    code
 }
 
 /// The code of a request that failed.
