@@ -1,7 +1,6 @@
 //! Connectors that others have written: a Unix socket, hyper-util's own, hyper-rustls', and one that speaks of a proxy.
 
 use std::{
-    future::Future,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -165,8 +164,8 @@ impl Write for ToProxy {
     }
 }
 
-fn to_proxy(proxy: SocketAddr) -> impl Future<Output = io::Result<ToProxy>> + Send {
-    async move { TcpStream::connect(proxy).await.map(|stream| ToProxy(TokioIo::new(stream))) }
+async fn to_proxy(proxy: SocketAddr) -> io::Result<ToProxy> {
+    TcpStream::connect(proxy).await.map(|stream| ToProxy(TokioIo::new(stream)))
 }
 
 #[tokio::test]
