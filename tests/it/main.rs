@@ -10,6 +10,7 @@ mod fallback;
 mod harmless;
 mod interim;
 mod like_go;
+mod limits;
 mod metrics;
 mod middleware;
 mod otlp;
