@@ -56,6 +56,8 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
                 if let Ok(target) = Uri::try_from(format!("{}:{}", key.bracketed_host(), key.port)) {
                     head.uri = target;
                 }
+            } else if conn.info.forwards {
+                head.uri = whole(&head.uri, key);
             } else {
                 // Of its parts, not parsed again: this is on every request's way.
                 let path = head.uri.path_and_query().filter(|path| !path.as_str().is_empty());
@@ -68,14 +70,17 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
             head.headers.remove(TRANSFER_ENCODING);
             let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
             if key.has_userinfo() || path.is_empty() {
-                let path = if path.is_empty() { "/" } else { path };
-                let uri = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
-                if let Ok(uri) = uri {
-                    head.uri = uri;
-                }
+                head.uri = whole(&head.uri, key);
             }
         }
     }
+}
+
+/// The absolute form (RFC 9112 §3.2.2), without credentials.
+fn whole(uri: &Uri, key: &PoolKey) -> Uri {
+    let path = uri.path_and_query().map(|path| path.as_str()).filter(|path| !path.is_empty()).unwrap_or("/");
+    let whole = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
+    whole.unwrap_or_else(|_| uri.clone())
 }
 
 /// HTTP/2: no `traceparent` ever comes again, so it is written without a place in the header table (RFC 7541 §6.2.3). It

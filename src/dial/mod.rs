@@ -25,6 +25,7 @@ use std::{
 };
 
 pub(crate) use self::connector::Connector;
+use self::connector::Said;
 #[cfg(feature = "hickory-dns")]
 pub use self::hickory::{HickoryResolver, hickory_resolver};
 pub use self::resolve::{Answer, Answering, Resolve, ResolveError, Resolving, SystemResolver};
@@ -38,10 +39,10 @@ use crate::{
     clock,
     config::{DialConfig, ProtocolChoice},
     connection::{Protocol, TlsInfo},
-    error::{Error, Kind},
+    error::{Error, Kind, Why},
     hooks::emit::Hooks,
     phase::Phase,
-    transport::Transport,
+    transport::{Socket, Transport},
 };
 
 /// Makes connections.
@@ -99,6 +100,8 @@ pub(crate) struct Dialed {
     pub(crate) protocol: Protocol,
     /// The host whose lookup led to the address; absent for an address that was given.
     pub(crate) looked_up: Option<Arc<str>>,
+    /// A connector's proxy is at the other end, and passes requests on.
+    pub(crate) forwards: bool,
 }
 
 /// Addresses to try, and the host whose lookup they come from.
@@ -112,13 +115,17 @@ impl Dialer {
     /// Dropped, it closes what is open; each open step is told as `canceled`.
     pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
         let deadline = clock::now() + self.config.connect_timeout;
-        if target.https {
+        if target.https && !self.connector.as_ref().is_some_and(|connector| connector.does_tls) {
             self.tls.prepare();
         }
         let (socket, looked_up) = match &self.connector {
             Some(connector) => {
                 progress.enter(Phase::Connect);
-                (connector.connect(target, deadline, hooks).await?, None)
+                let (socket, said) = connector.connect(target, deadline, hooks).await?;
+                if connector.does_tls {
+                    return self.made(target, socket, said);
+                }
+                (socket, None)
             }
             None => {
                 progress.enter(Phase::Dns);
@@ -133,7 +140,15 @@ impl Dialer {
                 ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,
                 ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 => Protocol::Http1,
             };
-            return Ok(Dialed { transport: Transport::Plain(socket), local, peer, tls: None, protocol, looked_up });
+            return Ok(Dialed {
+                transport: Transport::Plain(socket),
+                local,
+                peer,
+                tls: None,
+                protocol,
+                looked_up,
+                forwards: false,
+            });
         }
         progress.enter(Phase::Tls);
         let config = tokio::time::timeout_at(deadline.into(), self.tls.config());
@@ -148,7 +163,24 @@ impl Dialer {
             _ => Protocol::Http1,
         };
         let transport = Transport::Tls(Box::new(stream));
-        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol, looked_up })
+        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol, looked_up, forwards: false })
+    }
+
+    /// A stream that is ready for HTTP: its connector has done TLS where there was any, and knows what ALPN chose.
+    fn made(&self, target: &Target, socket: Socket, said: Said) -> Result<Dialed, Error> {
+        let protocol = match self.protocol {
+            ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,
+            ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 if said.http2 => Protocol::Http2,
+            ProtocolChoice::Http2 if target.https => {
+                return Err(Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(tls::NO_HTTP2)));
+            }
+            ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 => Protocol::Http1,
+        };
+        let Said { local, peer, forwards, http2: _ } = said;
+        // A tunnel is no longer the proxy's business.
+        let forwards = forwards && !target.https;
+        let transport = Transport::Plain(socket);
+        Ok(Dialed { transport, local, peer, tls: None, protocol, looked_up: None, forwards })
     }
 
     /// The addresses in the order in which to try them. An address has no lookup, and so no hooks; nor has a host whose

@@ -13,6 +13,8 @@ pub(crate) const SCHEME: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// A malformed URL.
 pub(crate) const URL: u8 = 3;
+/// An error of an HTTP/2 connection.
+const HTTP2: u8 = 16;
 /// `-f`, and a status of 400 or above.
 pub(crate) const STATUS: u8 = 22;
 /// `-o`, or stdout, can't be written.
@@ -27,6 +29,8 @@ const RECEIVE: u8 = 56;
 pub(crate) const CLIENT_CERTIFICATE: u8 = 58;
 /// `--cacert` can't be used.
 pub(crate) const CA_FILE: u8 = 77;
+/// An error of an HTTP/2 stream.
+const HTTP2_STREAM: u8 = 92;
 /// Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -69,7 +73,7 @@ impl From<&Error> for Failure {
         if let Some(fix) = fix(error.error_type(), &cause) {
             message.push_str(&format!(" ({fix})"));
         }
-        Self { code: code(error.phase(), error.error_type()), message, error_type: error.error_type() }
+        Self { code: code_of(error), message, error_type: error.error_type() }
     }
 }
 
@@ -101,6 +105,20 @@ const SAY_WHY: [&str; 6] = [
     "certificate_name_mismatch",
     "invalid_request",
 ];
+
+/// The code of this error. A response that breaks the rules of HTTP/2 may end its stream alone, as a malformed head does
+/// (RFC 9113 §8.1.1), or the connection: one type of error, and two codes.
+fn code_of(error: &Error) -> u8 {
+    let code = code(error.phase(), error.error_type());
+    let mut cause = error.source();
+    while let Some(source) = cause.filter(|_| code == HTTP2) {
+        if source.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+            return HTTP2_STREAM;
+        }
+        cause = source.source();
+    }
+    code
+}
 
 /// The code of a request that failed.
 pub(crate) fn code(phase: Phase, error_type: &str) -> u8 {
@@ -165,7 +183,7 @@ const CODES: &[Row] = &[
     row(6, "host's name not resolved", CANNOT_RESOLVE, &[Phase::Dns]),
     row(7, "no address connected", CANNOT_CONNECT, &[Phase::GetConnection, Phase::Connect, Phase::Tunnel]),
     row(8, "malformed head, too many 1xx", &["malformed_response", "too_many_informational"], &[]),
-    row(16, "HTTP/2 connection error", &["http2_protocol_error", "http2_goaway"], &[]),
+    row(HTTP2, "HTTP/2 connection error", &["http2_protocol_error", "http2_goaway"], &[]),
     row(18, "body ended early", &["body_incomplete"], &[]),
     row(22, "`-f` and a status of 400 or above", &[], &[]),
     row(WRITE, "cannot write `-o` or stdout", &[], &[]),
@@ -180,7 +198,7 @@ const CODES: &[Row] = &[
     row(CLIENT_CERTIFICATE, "client certificate unusable", &[], &[]),
     row(60, "certificate not accepted", BAD_CERTIFICATE, &[]),
     row(CA_FILE, "CA file unusable", &[], &[]),
-    row(92, "HTTP/2 stream error", &["http2_stream_reset"], &[]),
+    row(HTTP2_STREAM, "HTTP/2 stream error", &["http2_stream_reset"], &[]),
     row(100, "response head too large", &["head_too_large"], &[]),
     row(INTERRUPTED, "interrupted", &["canceled"], &[]),
 ];
