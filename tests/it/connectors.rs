@@ -46,6 +46,7 @@ async fn requests_go_to_a_unix_socket_and_reuse_it() {
     let listener = UnixListener::bind(&path).expect("a free path");
     let server = tokio::spawn(async move {
         let (stream, _) = listener.accept().await.expect("a client");
+        drop(listener);
         let service = service_fn(|request| async { Ok::<_, io::Error>(hello(request).await) });
         // The one connection: a second one would find nobody.
         drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
@@ -85,7 +86,7 @@ async fn hyper_utils_connector_tells_its_addresses() {
     let info = &timelines[1].connection.as_ref().expect("a connection").info;
     assert_eq!(info.peer, Some(origin.addr()));
     assert!(info.local.is_some_and(|local| local.ip() == origin.addr().ip()), "{info:?}");
-    let spans = scene.spans(2, 9).await;
+    let spans = scene.spans(2, 10).await;
     let client = ExpectedSpan::new().with("network.peer.address", "127.0.0.1");
     client.with("network.peer.port", i64::from(origin.addr().port())).check(spans.named("GET")[0]);
     // It does no TLS, and so refuses what would go in the clear.
