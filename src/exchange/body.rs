@@ -597,7 +597,9 @@ mod tests {
             (name, http::HeaderValue::from_static(value))
         });
         let mut headers = HeaderMap::new();
-        fields.for_each(|(name, value)| drop(headers.append(name, value)));
+        for (name, value) in fields {
+            headers.append(name, value);
+        }
         must_close(StatusCode::from_u16(status).expect("a status"), version, &headers, status == 299)
     }
 
