@@ -75,10 +75,12 @@ mod tests {
             id: 1,
             local: None,
             peer: Some((addr, 80).into()),
+            socket_cookie: None,
             protocol: Protocol::Http1,
             tls: None,
             ready: clock::now(),
             setup: None,
+            keep_alive: Default::default(),
             peer_text: Default::default(),
             left_dns: Default::default(),
         })

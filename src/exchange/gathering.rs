@@ -11,6 +11,7 @@ use std::{
 
 use http::HeaderMap;
 
+use super::marks::Exchange;
 use crate::{
     clock,
     facts::{Facts, Reading, STEP, ServerTiming, TcpInfo, TcpUse, Wanted},
@@ -143,6 +144,35 @@ impl Gathering {
         });
         let delay = state.head.map(|_| state.delay);
         Arc::new(Facts { tcp, server_timing: state.server_timing.take(), reading: state.reading, runtime_delay: delay })
+    }
+}
+
+impl Exchange {
+    /// What the application may be waiting for was read.
+    pub(super) fn arrived(&self, at: Option<Instant>) {
+        if let (Some(gathering), Some(at)) = (&self.gathering, at) {
+            gathering.arrived(at, self.wire.lateness().map(|lateness| lateness.now()));
+        }
+    }
+
+    pub(super) fn head_arrived(&self, at: Option<Instant>) {
+        if let (Some(gathering), Some(at)) = (&self.gathering, at) {
+            gathering.head_arrived(at);
+        }
+    }
+
+    /// What is gathered beside the marks, if it is.
+    pub(super) fn gathering(&self) -> Option<&Gathering> {
+        self.gathering.as_deref()
+    }
+
+    /// All that was gathered. `complete`: the response was read to its end.
+    pub(super) fn facts(&self, complete: bool, done: impl FnOnce() -> Option<TcpInfo>) -> Option<Arc<Facts>> {
+        let gathering = self.gathering()?;
+        let marks = self.marks();
+        // On HTTP/2, what came last may be another's.
+        let read = marks.last_read.filter(|_| complete && marks.stream_id.is_none());
+        Some(gathering.facts(done, read))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     clock,
     connection::Protocol,
     error::{Error, Kind},
-    facts::{Facts, TcpInfo, Wanted},
+    facts::Wanted,
     hooks::{emit::Hooks, *},
     phase::Phase,
     redact::Hidden,
@@ -39,7 +39,7 @@ use crate::{
 pub(crate) struct Exchange {
     pub(crate) hooks: Hooks,
     /// Where it is, or will be. Each holds the other while the request is on the wire: `leave` and `gone` part them.
-    wire: Arc<Wire>,
+    pub(super) wire: Arc<Wire>,
     /// hyper has asked whether there is a body, which it does when it takes the request.
     asked: AtomicBool,
     marks: Mutex<Marks>,
@@ -47,7 +47,7 @@ pub(crate) struct Exchange {
     upload: Mutex<Upload>,
     terms: Terms,
     /// What else is wanted of it; mostly nothing.
-    gathering: Option<Box<Gathering>>,
+    pub(super) gathering: Option<Box<Gathering>>,
     on_free: Mutex<Option<Stream>>,
     /// What of the request's body hyper has not asked for yet.
     carrying: Mutex<Option<Box<Carrying>>>,
@@ -388,33 +388,6 @@ impl Exchange {
         (marks.head_final, marks.status) = (marks.head_begun, status);
         drop(marks);
         self.head_arrived(at);
-    }
-
-    /// What the application may be waiting for was read.
-    pub(super) fn arrived(&self, at: Option<Instant>) {
-        if let (Some(gathering), Some(at)) = (&self.gathering, at) {
-            gathering.arrived(at, self.wire.lateness().map(|lateness| lateness.now()));
-        }
-    }
-
-    fn head_arrived(&self, at: Option<Instant>) {
-        if let (Some(gathering), Some(at)) = (&self.gathering, at) {
-            gathering.head_arrived(at);
-        }
-    }
-
-    /// What is gathered beside the marks, if it is.
-    pub(super) fn gathering(&self) -> Option<&Gathering> {
-        self.gathering.as_deref()
-    }
-
-    /// All that was gathered. `complete`: the response was read to its end.
-    pub(super) fn facts(&self, complete: bool, done: impl FnOnce() -> Option<TcpInfo>) -> Option<Arc<Facts>> {
-        let gathering = self.gathering()?;
-        let marks = self.marks();
-        // On HTTP/2, what came last may be another's.
-        let read = marks.last_read.filter(|_| complete && marks.stream_id.is_none());
-        Some(gathering.facts(done, read))
     }
 
     pub(super) fn is_head_final(&self) -> bool {

@@ -43,15 +43,13 @@ impl ServerTiming {
     pub(crate) fn add(&mut self, fields: &HeaderMap, descriptions: bool) {
         for value in fields.get_all("server-timing") {
             let mut rest = Scanner(value.as_bytes());
-            while let Some((name, duration, description)) = rest.metric() {
-                if self.metrics.len() == MOST || name.len() > MAX_NAME {
+            while let Some(metric) = rest.metric() {
+                if self.metrics.len() == MOST || metric.name.len() > MAX_NAME {
                     self.dropped = self.dropped.saturating_add(1);
                     continue;
                 }
-                // A token is ASCII.
-                let name = String::from_utf8_lossy(name).into_owned();
-                let description = description.filter(|_| descriptions).map(|text| shortened(&text));
-                self.metrics.push(ServerMetric { name, duration, description });
+                let description = metric.description.filter(|_| descriptions);
+                self.metrics.push(ServerMetric { description, ..metric });
             }
         }
     }
@@ -73,7 +71,7 @@ struct Scanner<'a>(&'a [u8]);
 
 impl<'a> Scanner<'a> {
     /// The next metric, with its `dur` and its `desc`.
-    fn metric(&mut self) -> Option<(&'a [u8], Option<Duration>, Option<Vec<u8>>)> {
+    fn metric(&mut self) -> Option<ServerMetric> {
         loop {
             self.blanks();
             match self.0 {
@@ -94,7 +92,12 @@ impl<'a> Scanner<'a> {
                             description.get_or_insert(value);
                         }
                     }
-                    return Some((name, duration.and_then(|value| milliseconds(&value)), description));
+                    return Some(ServerMetric {
+                        // A token is ASCII.
+                        name: String::from_utf8_lossy(name).into_owned(),
+                        duration: duration.and_then(|value| milliseconds(&value)),
+                        description: description.map(|text| shortened(&text)),
+                    });
                 }
             }
         }

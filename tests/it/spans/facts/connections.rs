@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use httptrace::{Timeline, timeline::SetupDetail, views::waterfall::Waterfall};
+use httptrace::{Timeline, clock::TimeAnchor, timeline::SetupDetail, views::waterfall::Waterfall};
 use rcgen::date_time_ymd;
 
 use super::scene::Scene;
@@ -25,8 +25,9 @@ fn facts(timeline: &Timeline) -> String {
 
 /// A certificate that is valid up to so many days, counted from today's midnight.
 fn valid_for(days: i64) -> Identity {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    let midnight = i64::try_from(now.as_secs()).expect("a near time").div_euclid(DAY);
+    let anchor = TimeAnchor::new();
+    let now = anchor.unix_nanos(anchor.instant()) / 1_000_000_000;
+    let midnight = i64::try_from(now).expect("a near time").div_euclid(DAY);
     Identity::with(&["http/1.1"], |leaf| {
         // rcgen's own type of dates, without naming the crate that it is from.
         let epoch = date_time_ymd(1970, 1, 1);
