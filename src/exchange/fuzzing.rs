@@ -172,7 +172,7 @@ const MOST_REQUESTS: usize = 16;
 
 impl Talk {
     fn new(moment: Instant, piece: usize) -> Self {
-        let wire = Arc::new(Wire::new(Protocol::Http2));
+        let wire = Arc::new(Wire::new(Protocol::Http2, None));
         Self { wire, exchanges: Vec::new(), out: Frames::inbound(), inbound: Frames::inbound(), moment, piece }
     }
 
@@ -207,7 +207,7 @@ impl Talk {
     fn request(&mut self, ends: bool) {
         if self.exchanges.len() < MOST_REQUESTS {
             let terms = Terms { max_informational: 3, max_head_bytes: 1000, ..Terms::default() };
-            let exchange = Arc::new(Exchange::new(Hooks::default(), None, terms, Arc::clone(&self.wire)));
+            let exchange = Arc::new(Exchange::new(Hooks::default(), None, terms, None, Arc::clone(&self.wire)));
             exchange.dispatch(ends);
             self.exchanges.push(exchange);
         }

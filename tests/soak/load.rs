@@ -75,7 +75,7 @@ const BAD: [Way; 16] = [
     way("stream-reset", At::Http2, &["http2_stream_reset"]),
     way("half-body", At::Http2, &["http2_stream_reset"]),
     way("hang", At::Http2, &["timeout"]),
-    way("cut", At::Alone, &["connection_closed", "connection_reset", "http2_protocol_error"]),
+    way("cut", At::Alone, &["connection_closed", "connection_reset", "write_failed"]),
 ];
 
 /// All that is asked for, by one client.

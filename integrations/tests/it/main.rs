@@ -1,12 +1,11 @@
 //! The client inside of other libraries: each real one over a real connection, with the spans and the reuse that come of it.
 //!
-//! The kit is that of the crate's own tests.
+//! The kit (`support.rs`) is that of the crate's own tests.
 
 #[allow(dead_code, reason = "the kit is shared with the crate's own tests")]
 #[path = "../../../tests/it/spans/scene.rs"]
 mod scene;
 #[allow(dead_code, reason = "the kit is shared with the crate's own tests")]
-#[path = "../../../tests/it/support/mod.rs"]
 mod support;
 
 mod aws;
