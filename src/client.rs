@@ -633,3 +633,22 @@ impl Client {
         self.inner.dialer.routes.check()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_sent_twice_is_told_by_its_method_or_its_key() {
+        for method in [Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE] {
+            assert!(is_idempotent(&method, None), "{method}");
+        }
+        let mut fields = HeaderMap::new();
+        fields.insert("x-key", http::HeaderValue::from_static("1"));
+        for method in [Method::POST, Method::PUT, Method::DELETE, Method::PATCH, Method::CONNECT] {
+            assert!(!is_idempotent(&method, None) && !is_idempotent(&method, Some(&fields)), "{method}");
+        }
+        fields.insert("idempotency-key", http::HeaderValue::from_static("1"));
+        assert!(is_idempotent(&Method::POST, Some(&fields)));
+    }
+}

@@ -262,3 +262,23 @@ impl Default for ExchangeConfig {
 pub(crate) const DRAIN_BYTES: usize = 256 * 1024;
 /// As above.
 pub(crate) const DRAIN_TIME: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_that_are_written_down() {
+        let seconds = Duration::from_secs;
+        let dial = DialConfig::default();
+        assert_eq!((dial.connect_timeout, dial.tls_timeout), (seconds(30), seconds(10)));
+        assert_eq!((dial.racing_delay, dial.keep_alive), (Some(Duration::from_millis(250)), Some(seconds(30))));
+        let exchange = ExchangeConfig::default();
+        assert_eq!(exchange.expect_continue_timeout, seconds(1));
+        let none = [exchange.timeout, exchange.response_header_timeout, exchange.body_idle_timeout];
+        assert_eq!((none, exchange.http2_keep_alive.is_none()), ([None; 3], true));
+        let pool = PoolConfig::default();
+        assert_eq!((pool.wait_timeout, pool.max_lifetime), (None, None));
+        assert_eq!((pool.max_connections, pool.max_connections_per_host), (None, None));
+    }
+}

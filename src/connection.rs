@@ -47,6 +47,8 @@ pub struct ConnectionInfo {
     /// The peer's address as text, once somebody has asked for it.
     #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "spans alone show it"))]
     pub(crate) peer_text: OnceLock<Arc<str>>,
+    /// Requests on it have the absolute form: a proxy of the user's connector passes them on.
+    pub(crate) forwards: bool,
     /// A later lookup of its host did not have its address.
     pub(crate) left_dns: AtomicBool,
 }

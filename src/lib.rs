@@ -29,6 +29,9 @@
 //! | `otlp` | providers that export over OTLP, from the `OTEL_*` environment |
 //! | [`clock`] | wall time for the records' monotonic moments |
 //!
+//! Coming from elsewhere: [Go's `net/http/httptrace`](guides::from_go), hook by hook, [hyper-util's
+//! client](guides::from_hyper_util), [reqwest](guides::from_reqwest).
+//!
 //! `ARCHITECTURE.md` follows a request through all of it.
 //!
 //! # Where it fits
@@ -58,6 +61,7 @@
 //! | `otlp` | `otlp::init()`: SDK providers that export over OTLP | yes |
 //! | `hickory-dns` | `dial::HickoryResolver`, whose answers tell of cache, lifetime and name server | no |
 //! | `otel-http` | `opentelemetry_http::HttpClient` for [`Client`]: exporters send through it | no |
+//! | `hyper-connector` | `ClientBuilder::hyper_connector`: connectors written for hyper-util's client | no |
 //! | `tcp-info` | the kernel's view of a connection, on Linux ([`ClientBuilder::tcp_info`]) | no |
 //! | `json` | [`ResponseExt::json`](ResponseExt) | no |
 //! | `cli` | the `httptrace` command | no |
@@ -66,6 +70,7 @@
 
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature has what
 // A library neither prints nor gives up; the command and the examples may.
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used)]
 
@@ -84,6 +89,8 @@ pub mod facts;
 #[cfg(all(any(test, fuzzing), feature = "otlp"))]
 #[doc(hidden)]
 pub mod fuzzing;
+#[cfg(any(doc, doctest))]
+pub mod guides;
 pub mod hooks;
 #[cfg(feature = "otel-http")]
 mod http_client;

@@ -13,7 +13,7 @@ const LEAVES: [&str; 10] =
 /// What a module may use beside the leaves and itself.
 fn allowed(module: &str) -> Option<&'static [&'static str]> {
     Some(match module {
-        "builder" | "lib" | "fuzzing" => return None,
+        "builder" | "lib" | "fuzzing" | "guides" => return None,
         "client" => &["builder", "dial", "exchange", "hooks", "pool", "timeline"],
         "pool" | "dial" | "exchange" => &["hooks"],
         "timeline" => &["hooks"],

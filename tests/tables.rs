@@ -269,3 +269,40 @@ fn what_people_use_today_has_a_row_each_with_code_that_is_compiled() {
         }
     }
 }
+
+/// The rows of the limits: what is limited, and the tests within and beyond.
+fn limits(page: &str) -> Vec<[&str; 4]> {
+    let table = page.split("\n| limit | default | just within | just beyond |\n").nth(1).expect("the table");
+    let rows = table.lines().skip(1).take_while(|line| line.starts_with('|'));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        cells.try_into().unwrap_or_else(|_| panic!("four cells: {row}"))
+    })
+    .collect()
+}
+
+#[test]
+fn every_limit_has_a_test_on_both_sides() {
+    let page = readme();
+    let corpus = fs::read_to_string(root().join("tests/hostile/README.md")).expect("the corpus");
+    let limits = limits(&page);
+    for [limit, _, within, beyond] in &limits {
+        for side in [within, beyond] {
+            let cases: Vec<&str> = side.split('"').skip(1).step_by(2).collect();
+            let missing: Vec<_> = cases.iter().filter(|case| !corpus.contains(&format!("\n| {case} |"))).collect();
+            assert!(missing.is_empty(), "{limit}: not in the corpus: {missing:?}");
+            // That the others exist is looked at above.
+            assert!(!cases.is_empty() || !named(side).is_empty(), "{limit}: {side}");
+        }
+    }
+    // And no option that limits something is missing.
+    let named: BTreeSet<&str> = limits.iter().flat_map(|[limit, ..]| limit.split('`').skip(1).step_by(2)).collect();
+    for file in ["src/builder/limits.rs", "src/builder/pooling.rs"] {
+        let source = fs::read_to_string(root().join(file)).expect("a source");
+        let options: Vec<_> = source.lines().filter_map(|line| line.trim().strip_prefix("pub fn ")).collect();
+        assert!(options.len() > 8, "{file}: the options were not found");
+        for option in options.iter().filter_map(|option| option.split('(').next()) {
+            assert!(named.contains(option), "{option} has no row among the limits");
+        }
+    }
+}

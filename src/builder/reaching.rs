@@ -139,6 +139,44 @@ impl ClientBuilder {
         self
     }
 
+    /// Connects by a connector that was written for hyper-util's client: `HttpConnector`, or hyper-rustls', hyper-tls' or
+    /// hyper-openssl's `HttpsConnector` around it. Default: none.
+    ///
+    /// As [`connector`](Self::connector), but for `https` the stream that comes back has to be encrypted already: TLS is the
+    /// connector's, and none of this client's settings for it count. What its stream's
+    /// [`Connection::connected`](hyper_util::client::legacy::connect::Connection::connected) says is honoured: HTTP/2 if
+    /// ALPN chose it, the absolute form of targets if a proxy passes plain requests on, addresses if they are `HttpInfo`.
+    /// Other extras are not looked at.
+    ///
+    /// - All that the connector does is one `connect`: there is neither `dns` nor `tls`, and nothing is known of the session.
+    /// - [`http2_only`](Self::http2_only) refuses a connection that did not agree to HTTP/2. [`http1_only`](Self::http1_only)
+    ///   has no say: have the connector offer no HTTP/2.
+    /// - A connector that returns a bare stream for `https` sends the request in the clear. `HttpConnector` alone refuses.
+    ///
+    /// ```
+    /// use hyper_util::client::legacy::connect::HttpConnector;
+    ///
+    /// # fn main() -> Result<(), httptrace::Error> {
+    /// let client = httptrace::Client::builder().hyper_connector(HttpConnector::new()).build()?;
+    /// # drop(client); Ok(()) }
+    /// ```
+    #[cfg(feature = "hyper-connector")]
+    pub fn hyper_connector<S>(mut self, connector: S) -> Self
+    where
+        S: tower_service::Service<Uri> + Clone + Send + Sync + 'static,
+        S::Response: hyper::rt::Read
+            + hyper::rt::Write
+            + hyper_util::client::legacy::connect::Connection
+            + Send
+            + Unpin
+            + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+    {
+        self.connector = Some(Connector::of_hyper(connector));
+        self
+    }
+
     /// Connects over this version of IP only, also to hosts that have addresses of both. Default: both.
     pub fn ip_version(mut self, version: IpVersion) -> Self {
         self.dial.ip_version = Some(version);

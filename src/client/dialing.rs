@@ -100,6 +100,7 @@ impl Dial {
             setup,
             keep_alive: keep_alive.unwrap_or_default(),
             peer_text: OnceLock::new(),
+            forwards: dialed.forwards,
             left_dns: Default::default(),
         };
         let hooks = Hooks::new(None, self.trace.clone());

@@ -60,7 +60,7 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
                 if let Ok(target) = Uri::try_from(format!("{}:{}", key.bracketed_host(), key.port)) {
                     head.uri = target;
                 }
-            } else if forwarding.is_some() {
+            } else if forwarding.is_some() || conn.info.forwards {
                 head.uri = whole(&head.uri, key);
             } else {
                 // Of its parts, not parsed again: this is on every request's way.

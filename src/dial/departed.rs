@@ -83,6 +83,7 @@ mod tests {
             setup: None,
             keep_alive: Default::default(),
             peer_text: Default::default(),
+            forwards: false,
             left_dns: Default::default(),
         })
     }

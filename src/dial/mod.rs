@@ -30,6 +30,7 @@ use std::{
 use tokio_rustls::client::TlsStream;
 
 pub(crate) use self::connector::Connector;
+use self::connector::Said;
 #[cfg(feature = "hickory-dns")]
 pub use self::hickory::{HickoryResolver, hickory_resolver};
 use self::tunnel::Reached;
@@ -47,7 +48,7 @@ use crate::{
     clock,
     config::{DialConfig, ProtocolChoice},
     connection::{Protocol, ProxyInfo, TlsInfo},
-    error::{Error, Kind},
+    error::{Error, Kind, Why},
     hooks::emit::Hooks,
     phase::Phase,
     transport::{Socket, Transport},
@@ -131,6 +132,8 @@ pub(crate) struct Dialed {
     pub(crate) proxy: Option<Arc<ProxyInfo>>,
     /// The host whose lookup led to the address; absent for an address that was given.
     pub(crate) looked_up: Option<Arc<str>>,
+    /// A connector's proxy is at the other end, and passes requests on.
+    pub(crate) forwards: bool,
 }
 
 /// Addresses to try, and the host whose lookup they come from.
@@ -144,6 +147,12 @@ impl Dialer {
     /// Dropped, it closes what is open; each open step is told as `canceled`.
     pub(crate) async fn dial(&self, target: &Target, hooks: &Hooks, progress: &Progress) -> Result<Dialed, Error> {
         let deadline = clock::now() + self.config.connect_timeout;
+        // Who does the TLS of a server makes the whole way to it, proxies included.
+        if let Some(connector) = self.connector.as_ref().filter(|connector| connector.does_tls) {
+            progress.enter(Phase::Connect);
+            let (socket, said) = connector.connect(target.place(), deadline, hooks).await?;
+            return self.made(target, socket, said);
+        }
         if target.https {
             self.tls.prepare();
         }
@@ -161,7 +170,7 @@ impl Dialer {
                 ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 => Protocol::Http1,
             };
             let transport = Transport::Plain(socket);
-            return Ok(Dialed { transport, local, peer, tls: None, protocol, proxy, looked_up });
+            return Ok(Dialed { transport, local, peer, tls: None, protocol, proxy, looked_up, forwards: false });
         }
         progress.enter(Phase::Tls);
         let (stream, tls) = self.secured(&self.tls, target.http1_only, socket, &target.host, deadline, hooks).await?;
@@ -170,7 +179,7 @@ impl Dialer {
             _ => Protocol::Http1,
         };
         let transport = Transport::Tls(Box::new(stream));
-        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol, proxy, looked_up })
+        Ok(Dialed { transport, local, peer, tls: Some(tls), protocol, proxy, looked_up, forwards: false })
     }
 
     /// A byte stream to a place, by the user's connector if there is one, and the host whose lookup led there.
@@ -183,7 +192,8 @@ impl Dialer {
     ) -> Result<(Socket, Option<Arc<str>>), Error> {
         if let Some(connector) = &self.connector {
             progress.enter(Phase::Connect);
-            return Ok((connector.connect(place, deadline, hooks).await?, None));
+            let (socket, _) = connector.connect(place, deadline, hooks).await?;
+            return Ok((socket, None));
         }
         progress.enter(Phase::Dns);
         let (addrs, looked_up) = self.addresses(place, deadline, hooks).await?;
@@ -207,6 +217,23 @@ impl Dialer {
             Arc::make_mut(&mut config).alpn_protocols = vec![tls::HTTP1.to_vec()];
         }
         tls.handshake(config, socket, host, deadline, self.config.tls_timeout, hooks).await
+    }
+
+    /// A stream that is ready for HTTP: its connector has done TLS where there was any, and knows what ALPN chose.
+    fn made(&self, target: &Target, socket: Socket, said: Said) -> Result<Dialed, Error> {
+        let protocol = match self.protocol {
+            ProtocolChoice::Http2PriorKnowledge => Protocol::Http2,
+            ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 if said.http2 => Protocol::Http2,
+            ProtocolChoice::Http2 if target.https => {
+                return Err(Error::with(Kind::TlsProtocolError, Phase::Tls, Why::new(tls::NO_HTTP2)));
+            }
+            ProtocolChoice::Alpn | ProtocolChoice::Http1 | ProtocolChoice::Http2 => Protocol::Http1,
+        };
+        let Said { local, peer, forwards, http2: _ } = said;
+        // A tunnel is no longer the proxy's business.
+        let forwards = forwards && !target.https;
+        let transport = Transport::Plain(socket);
+        Ok(Dialed { transport, local, peer, tls: None, protocol, proxy: None, looked_up: None, forwards })
     }
 
     /// The addresses in the order in which to try them. An address has no lookup, and so no hooks; nor has a host whose

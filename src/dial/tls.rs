@@ -246,7 +246,7 @@ impl Tls {
 /// HTTP/1.1 as ALPN calls it (RFC 7301 §6).
 pub(super) const HTTP1: &[u8] = b"http/1.1";
 
-const NO_HTTP2: &str = "the server does not agree to HTTP/2 (ALPN)";
+pub(super) const NO_HTTP2: &str = "the server does not agree to HTTP/2 (ALPN)";
 
 fn kind_of(error: &io::Error) -> Kind {
     match find::<rustls::Error>(error) {

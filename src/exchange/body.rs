@@ -585,3 +585,38 @@ pub(crate) fn asks_to_close(headers: &HeaderMap) -> bool {
         value.to_str().is_ok_and(|value| value.split(',').any(|token| token.trim().eq_ignore_ascii_case("close")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why the connection is closed after a response with these fields.
+    fn closes(status: u16, version: Version, fields: &[(&'static str, &'static str)]) -> Option<CloseReason> {
+        let fields = fields.iter().map(|(name, value)| {
+            let name = http::HeaderName::from_static(name);
+            (name, http::HeaderValue::from_static(value))
+        });
+        let mut headers = HeaderMap::new();
+        fields.for_each(|(name, value)| drop(headers.append(name, value)));
+        must_close(StatusCode::from_u16(status).expect("a status"), version, &headers, status == 299)
+    }
+
+    #[test]
+    fn a_response_says_whether_its_connection_can_be_used_again() {
+        let http11 = Version::HTTP_11;
+        assert_eq!(closes(200, http11, &[("connection", "keep-alive")]), None);
+        for value in ["close", "Close", "keep-alive, close", "x ,\tCLOSE"] {
+            assert_eq!(closes(200, http11, &[("connection", value)]), Some(CloseReason::ConnectionClose), "{value}");
+        }
+        assert_eq!(closes(200, http11, &[("connection", "closed")]), None, "another word");
+        let twice = [("connection", "keep-alive"), ("connection", "close")];
+        assert_eq!(closes(200, http11, &twice), Some(CloseReason::ConnectionClose), "in a second field");
+        assert_eq!(closes(200, Version::HTTP_10, &[("connection", "keep-alive")]), Some(CloseReason::Http10));
+        assert_eq!(closes(101, http11, &[]), Some(CloseReason::Upgraded));
+        assert_eq!(closes(299, http11, &[]), Some(CloseReason::Upgraded), "the answer to a CONNECT");
+        assert_eq!(closes(200, http11, &[("content-length", "1")]), None);
+        assert_eq!(closes(200, http11, &[("transfer-encoding", "chunked")]), None);
+        let both = [("content-length", "1"), ("transfer-encoding", "chunked")];
+        assert_eq!(closes(200, http11, &both), Some(CloseReason::ProtocolError));
+    }
+}

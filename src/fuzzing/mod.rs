@@ -10,7 +10,7 @@ mod text;
 pub type Check = fn(&[u8]);
 
 /// Every check, by its name.
-pub const TARGETS: [(&str, Check); 10] = [
+pub const TARGETS: [(&str, Check); 11] = [
     ("answers", crate::otlp::fuzzing::answers),
     ("blocks", crate::exchange::fuzzing::blocks),
     ("date", text::date),
@@ -20,6 +20,7 @@ pub const TARGETS: [(&str, Check); 10] = [
     ("heads", crate::exchange::fuzzing::heads),
     ("propagation", crate::views::fuzzing::propagation),
     ("redaction", text::redaction),
+    ("server_timing", text::server_timing),
     ("wire", crate::exchange::fuzzing::wire),
 ];
 

@@ -1,9 +1,10 @@
-//! What holds of texts: nothing secret is in a URL or a header field that is shown, and a date is the moment it was made of.
+//! What holds of texts: nothing secret is in a URL or a header field that is shown, a date is the moment it was made
+//! of, and what a server says of its time is bounded.
 
-use http::Uri;
+use http::{HeaderMap, HeaderValue, Uri};
 use percent_encoding::percent_decode_str;
 
-use crate::{date::date_time, redact::Rules};
+use crate::{date::date_time, facts::ServerTiming, redact::Rules};
 
 /// Query keys whose values are secret, beside the one that an application adds.
 const KEYS: [&str; 8] = [
@@ -90,6 +91,38 @@ fn planted(name: u8, before: &str) {
         assert!(!shown.contains(SECRET), "{field}: {shown}");
     }
     rules().field(field, before.as_bytes());
+}
+
+/// A server's account of its time: names are short tokens, descriptions come where they are wanted, and two fields say what
+/// one list of both says.
+pub(super) fn server_timing(data: &[u8]) {
+    let cut = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+    let (first, second) = (&data[..cut], data.get(cut + 1..).unwrap_or_default());
+    let read = |values: &[&[u8]], descriptions: bool| {
+        let mut fields = HeaderMap::new();
+        for value in values.iter().filter_map(|value| HeaderValue::from_bytes(value).ok()) {
+            fields.append("server-timing", value);
+        }
+        let mut timing = ServerTiming::default();
+        timing.add(&fields, descriptions);
+        timing
+    };
+    let told = read(&[first, second], true);
+    assert!(told.metrics.len() <= 32);
+    for metric in &told.metrics {
+        let token = |c: char| c.is_ascii_graphic() && !"\"(),/:;<=>?@[\\]{}".contains(c);
+        assert!((1..=64).contains(&metric.name.len()) && metric.name.chars().all(token), "{metric:?}");
+        let description = metric.description.as_deref().unwrap_or_default();
+        assert!(description.chars().count() <= 128 && !description.chars().any(char::is_control), "{metric:?}");
+    }
+    let mut without = told.clone();
+    without.metrics.iter_mut().for_each(|metric| metric.description = None);
+    assert_eq!(read(&[first, second], false), without, "descriptions are all that is left out");
+    // A quote that is not closed takes what follows with it.
+    let whole = HeaderValue::from_bytes(first).is_ok() && HeaderValue::from_bytes(second).is_ok();
+    if whole && !first.contains(&b'"') {
+        assert_eq!(read(&[&[first, b",", second].concat()], true), told, "one list, and two");
+    }
 }
 
 /// A date says when it was, in the order of time.

@@ -149,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_is_its_scheme_its_host_and_its_port() {
+        // The port's default is the scheme's, so each differs from the first in one thing.
+        for other in ["https://a.test:80/", "http://b.test:80/", "http://a.test:81/"] {
+            assert_ne!(key("http://a.test:80/"), key(other));
+        }
+    }
+
+    #[test]
     fn what_is_no_origin_is_refused() {
         for uri in ["ftp://a/", "/path", "http://a:0/"] {
             let error = PoolKey::from_uri(&uri.parse().expect("a URI")).expect_err(uri);

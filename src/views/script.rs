@@ -142,6 +142,7 @@ impl Attempt {
             setup,
             keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
+            forwards: false,
             left_dns: Default::default(),
         });
         self.recorder.got_conn(&GotConnInfo {

@@ -25,7 +25,8 @@ fn malformed(case: Case) -> Case {
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
 
 pub(crate) fn cases() -> Vec<Case> {
-    [lengths(), chunked(), bodiless()].into_iter().flatten().collect()
+    let all = [lengths(), chunked(), bodiless()].into_iter().flatten();
+    all.map(|case| case.left_for("surplus_bytes")).collect()
 }
 
 fn lengths() -> Vec<Case> {
@@ -39,19 +40,24 @@ fn lengths() -> Vec<Case> {
         says("has a body where its length is 0", of(0)).answers(200, ""),
         says("smuggles a second response", GOOD.repeat(2)),
         says("smuggles a second response behind chunks", format!("{CHUNKED}4\r\ngood\r\n0\r\n\r\n{GOOD}")),
-        http1("has no length, and ends", [ReadHead, write("HTTP/1.1 200 OK\r\n\r\nbody"), Close]).answers(200, "body"),
+        http1("has no length, and ends", [ReadHead, write("HTTP/1.1 200 OK\r\n\r\nbody"), Close])
+            .answers(200, "body")
+            .closes("peer_closed"),
         http1(
             "speaks HTTP/1.0 and keeps the connection",
             [ReadHead, write("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 4\r\n\r\ngood"), AwaitClose],
-        ),
+        )
+        .closes("http_1_0"),
         http1(
             "asks for the connection's end and keeps it",
             [ReadHead, write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\ngood"), AwaitClose],
-        ),
+        )
+        .closes("connection_close"),
         http1(
             "asks for the connection's end among other words",
             [ReadHead, write("HTTP/1.1 200 OK\r\nconnection: x, Close\r\ncontent-length: 4\r\n\r\ngood"), AwaitClose],
-        ),
+        )
+        .closes("connection_close"),
     ]
 }
 

@@ -82,6 +82,8 @@ pub(crate) struct Case {
     /// How often the origin gets the POST, at most.
     pub(crate) posts: usize,
     pub(crate) client: fn(ClientBuilder) -> ClientBuilder,
+    /// Why the connection closes that has answered and is not used again.
+    pub(crate) closes: &'static [&'static str],
 }
 
 /// A case over HTTP/1, with these steps.
@@ -98,6 +100,7 @@ pub(crate) fn http1(name: &'static str, steps: impl Into<Vec<Step>>) -> Case {
         before: 0,
         posts: 1,
         client: |builder| builder,
+        closes: &[],
     }
 }
 
@@ -152,6 +155,21 @@ impl Case {
     /// The connection does not survive.
     pub(crate) fn dials(self) -> Self {
         Self { next: Next::Dials, ..self }
+    }
+
+    /// It has answered, and this is why it takes no more requests.
+    pub(crate) fn closes(self, reason: &'static str) -> Self {
+        Self { closes: Box::leak(Box::new([reason])), ..self }
+    }
+
+    /// The same, if it is so and the row says nothing else.
+    pub(crate) fn left_for(self, reason: &'static str) -> Self {
+        if self.is_left() && self.closes.is_empty() { self.closes(reason) } else { self }
+    }
+
+    /// Whether it answers and is not used again.
+    pub(crate) fn is_left(&self) -> bool {
+        matches!(self.get, Ends::Answer(..)) && self.next == Next::Dials
     }
 
     pub(crate) fn only(self, asks: &'static [Ask]) -> Self {

@@ -79,5 +79,5 @@ pub(crate) fn cases() -> Vec<Case> {
         let name = Box::leak(format!("goes away below the request, code {code}").into_boxed_str());
         again(name, goaway(0, code))
     }));
-    cases
+    cases.into_iter().map(|case| case.left_for("goaway")).collect()
 }

@@ -23,7 +23,9 @@ fn floods(name: &'static str, start: &'static str, bytes: impl Into<bytes::Bytes
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    [starts(), fields(), lengths(), endless(), interim()].into_iter().flatten().collect()
+    let all = [starts(), fields(), lengths(), endless(), interim()].into_iter().flatten();
+    // What could be used again asks for its end, so that the next request has an answer.
+    all.map(|case| case.left_for("connection_close")).collect()
 }
 
 fn starts() -> Vec<Case> {
@@ -95,7 +97,8 @@ fn lengths() -> Vec<Case> {
             "has a length beside chunked",
             format!("HTTP/1.1 200 OK\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\n\r\n{chunked}"),
         )
-        .answers(200, "body"),
+        .answers(200, "body")
+        .closes("protocol_error"),
         says(
             "has chunked twice",
             format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked, chunked\r\nconnection: close\r\n\r\n{chunked}"),
@@ -105,7 +108,8 @@ fn lengths() -> Vec<Case> {
             "has an encoding that is not chunked",
             [ReadHead, write("HTTP/1.1 200 OK\r\ntransfer-encoding: identity\r\n\r\nbody"), Close],
         )
-        .answers(200, "body"),
+        .answers(200, "body")
+        .closes("peer_closed"),
         malformed("is chunked in HTTP/1.0", format!("HTTP/1.0 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{chunked}")),
     ]
 }
@@ -160,7 +164,8 @@ fn interim() -> Vec<Case> {
             "switches protocols unasked",
             "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         )
-        .answers(101, ""),
+        .answers(101, "")
+        .closes("upgraded"),
         http1("closes behind 103", [ReadHead, write(hint), Close]).dies("response-wait", "connection_closed"),
         says("has a 103 of 300 KiB", format!("HTTP/1.1 103 E\r\nx-a: {}\r\n\r\n{GOOD}", "x".repeat(300 << 10)))
             .dies("response-read", "head_too_large"),

@@ -167,6 +167,15 @@ fn posts(case: &Case, origin: &Origin) -> usize {
     origin.record().connections.iter().map(|connection| of(&connection.received)).sum()
 }
 
+/// The connection that answered and was left: why.
+fn why_it_closed(case: &Case, traced: &Traced) {
+    let hostile = format!("{} ", first_connection(traced).unwrap_or_default());
+    let told =
+        traced.log.details("conn_closed").into_iter().find_map(|told| Some(told.strip_prefix(&hostile)?.to_owned()));
+    let told = told.unwrap_or_default();
+    assert!(case.closes.is_empty() || case.closes.contains(&&*told), "it closed for {told:?}, not {:?}", case.closes);
+}
+
 async fn books_are_closed(case: &Case, ask: Ask, traced: Traced, origin: &Origin, meters: &Meters) {
     let requests = case.before + 2;
     traced.log.settled().await;
@@ -179,6 +188,7 @@ async fn books_are_closed(case: &Case, ask: Ask, traced: Traced, origin: &Origin
             .map(|name| total(&collection, name, None))
     };
     assert_eq!(levels(), [0.0; 3], "active, pending, open");
+    why_it_closed(case, &traced);
     origin.gate("end").open();
     origin.until("every connection's end", |record| record.connections.iter().all(|one| one.closed)).await;
     if ask == Ask::Post {

@@ -3,10 +3,11 @@
 //! A [`Case`](case::Case) is data: what the origin does, what the request dies of or gets, whether the connection may carry
 //! another. The [`judge`] plays it with each method and looks at everything that must hold whatever the origin does.
 //! `README.md` is the table of the corpus, made of the same data. [`limits`] has what a peer controls, on both sides of each
-//! limit.
+//! limit, [`codes`] the exit codes of the command beside curl's.
 
 mod bodies;
 mod case;
+mod codes;
 mod frames;
 mod goaway;
 mod heads;

@@ -1,6 +1,6 @@
 //! The corpus as the table of `README.md`: it is the same, or the test says how it should be.
 
-use std::{fmt::Write, fs, path::Path};
+use std::{collections::BTreeSet, fmt::Write, fs, path::Path};
 
 use crate::{
     case::{Ask, Case, Ends, Next, Time},
@@ -29,10 +29,11 @@ fn row(case: &Case) -> String {
     }
     let asks: Vec<_> = case.asks.iter().map(|ask| method(*ask)).collect();
     let next = match case.next {
-        Next::Reuses => "yes",
-        Next::Dials => "no",
-        Next::Waits => "yes, and waits",
-        Next::WaitsOrDials => "no, or waits",
+        Next::Reuses => "yes".to_owned(),
+        Next::Dials if case.closes.is_empty() => "no".to_owned(),
+        Next::Dials => format!("no: `{}`", case.closes.join("` or `")),
+        Next::Waits => "yes, and waits".to_owned(),
+        Next::WaitsOrDials => "no, or waits".to_owned(),
     };
     let time = match case.time {
         Time::AtOnce => "at once".to_owned(),
@@ -78,6 +79,8 @@ fn the_corpus_is_large_and_no_name_is_there_twice() {
     let mut names: Vec<_> = corpus().into_iter().flat_map(|(_, cases)| cases).map(|case| case.name).collect();
     assert!(names.len() >= 100, "{} cases", names.len());
     names.sort_unstable();
+    let unsaid: Vec<_> = corpus().into_iter().flat_map(|(_, cases)| cases).filter(|case| case.is_left()).collect();
+    assert!(unsaid.iter().all(|case| !case.closes.is_empty()), "why a connection is left stands in its row");
     let count = names.len();
     names.dedup();
     assert_eq!(names.len(), count, "a name is there twice");
@@ -91,6 +94,7 @@ fn the_lines_that_make_cases_fail_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let page = fs::read_to_string(root.join("tests/hostile/README.md")).expect("the page");
     let names: Vec<_> = corpus().into_iter().flat_map(|(_, cases)| cases).map(|case| case.name).collect();
+    let mut lined = BTreeSet::new();
     let (_, lines) = page.split_once("| line | changed | fails |\n|---|---|---|\n").expect("the table");
     for row in lines.lines() {
         let row = row.replace("\\|", "\u{1}");
@@ -101,6 +105,9 @@ fn the_lines_that_make_cases_fail_are_there() {
         assert!(source.contains(line), "{file} has no line {line:?}");
         for case in cases.split("; ") {
             assert!(names.contains(&case), "no case {case:?}");
+            lined.insert(case.to_owned());
         }
     }
+    let without: Vec<_> = names.iter().filter(|name| !lined.contains(**name)).collect();
+    assert!(without.is_empty(), "no line makes them fail: {without:?}");
 }

@@ -202,7 +202,8 @@ fn records() -> Vec<Case> {
             "ends with close_notify behind a body without length",
             vec![ReadHead, write("HTTP/1.1 200 OK\r\n\r\nbody"), Close],
         )
-        .answers(200, "body"),
+        .answers(200, "body")
+        .closes("peer_closed"),
         tls(
             "ends without close_notify behind a whole response",
             vec![
@@ -210,7 +211,8 @@ fn records() -> Vec<Case> {
                 write("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\ngood"),
                 CloseBeneath,
             ],
-        ),
+        )
+        .closes("connection_close"),
         tls("sends a record that nobody encrypted, before the head", vec![ReadHead, garbage(), AwaitClose])
             .dies("response-wait", "_OTHER"),
         tls("sends a record that nobody encrypted, within the body", vec![ReadHead, half(), garbage(), AwaitClose])

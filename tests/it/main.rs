@@ -1,6 +1,7 @@
 //! The integration tests, one binary: the kit that they are written with, and one file per promise.
 
 mod connector;
+mod connectors;
 mod dialing;
 mod exchanges;
 mod exporters;
@@ -9,6 +10,7 @@ mod fallback;
 mod harmless;
 mod interim;
 mod like_go;
+mod limits;
 mod metrics;
 mod middleware;
 mod otlp;

@@ -19,6 +19,8 @@ const NAME: u8 = 6;
 pub(crate) const CONNECT: u8 = 7;
 /// A malformed URL.
 pub(crate) const URL: u8 = 3;
+/// An error of an HTTP/2 connection.
+const HTTP2: u8 = 16;
 /// `-f`, and a status of 400 or above.
 pub(crate) const STATUS: u8 = 22;
 /// `-o`, or stdout, can't be written.
@@ -33,6 +35,8 @@ const RECEIVE: u8 = 56;
 pub(crate) const CLIENT_CERTIFICATE: u8 = 58;
 /// `--cacert` can't be used.
 pub(crate) const CA_FILE: u8 = 77;
+/// An error of an HTTP/2 stream.
+const HTTP2_STREAM: u8 = 92;
 /// A proxy does not speak as one.
 const PROXY: u8 = 97;
 /// Ctrl-C.
@@ -77,7 +81,7 @@ impl From<&Error> for Failure {
         if let Some(fix) = fix(error.error_type(), &cause, error.is_proxy()) {
             message.push_str(&format!(" ({fix})"));
         }
-        let code = if error.is_proxy() { code_of_proxy(error) } else { code(error.phase(), error.error_type()) };
+        let code = if error.is_proxy() { code_of_proxy(error) } else { code_of(error) };
         Self { code, message, error_type: error.error_type() }
     }
 }
@@ -113,6 +117,20 @@ const SAY_WHY: [&str; 9] = [
     "proxy_refused",
     "proxy_protocol_error",
 ];
+
+/// The code of this error. A response that breaks the rules of HTTP/2 may end its stream alone, as a malformed head does
+/// (RFC 9113 §8.1.1), or the connection: one type of error, and two codes.
+fn code_of(error: &Error) -> u8 {
+    let code = code(error.phase(), error.error_type());
+    let mut cause = error.source();
+    while let Some(source) = cause.filter(|_| code == HTTP2) {
+        if source.downcast_ref::<h2::Error>().is_some_and(h2::Error::is_reset) {
+            return HTTP2_STREAM;
+        }
+        cause = source.source();
+    }
+    code
+}
 
 /// The code of a request that failed.
 pub(crate) fn code(phase: Phase, error_type: &str) -> u8 {
@@ -208,7 +226,7 @@ const CODES: &[Row] = &[
         &[Phase::GetConnection, Phase::Connect],
     ),
     row(8, "malformed head, too many 1xx", &["malformed_response", "too_many_informational"], &[]),
-    row(16, "HTTP/2 connection error", &["http2_protocol_error", "http2_goaway"], &[]),
+    row(HTTP2, "HTTP/2 connection error", &["http2_protocol_error", "http2_goaway"], &[]),
     row(18, "body ended early", &["body_incomplete"], &[]),
     row(22, "`-f` and a status of 400 or above", &[], &[]),
     row(WRITE, "cannot write `-o` or stdout", &[], &[]),
@@ -223,7 +241,7 @@ const CODES: &[Row] = &[
     row(CLIENT_CERTIFICATE, "client certificate unusable", &[], &[]),
     row(60, "certificate not accepted", BAD_CERTIFICATE, &[]),
     row(CA_FILE, "CA file unusable", &[], &[]),
-    row(92, "HTTP/2 stream error", &["http2_stream_reset"], &[]),
+    row(HTTP2_STREAM, "HTTP/2 stream error", &["http2_stream_reset"], &[]),
     row(PROXY, "SOCKS or proxy protocol", &["proxy_protocol_error"], &[Phase::Tunnel]),
     row(100, "response head too large", &["head_too_large"], &[]),
     row(INTERRUPTED, "interrupted", &["canceled"], &[]),

@@ -410,3 +410,121 @@ fn an_http2_connection_that_comes_too_late_for_a_host_that_refuses_it_serves_nob
     run(&mut model, [ask(1), Step::Insist(1), Step::Cancel(0), dialed(0, true)]);
     assert!(model.conns[0].closing, "nobody waits for it");
 }
+
+/// A connection that carried one request, and is idle.
+fn idle(model: &mut Model, host: usize, http2: bool) {
+    run(model, [Step::Checkout { host, fresh: true }, dialed(0, http2), back(0)]);
+}
+
+#[test]
+fn a_connection_that_has_died_is_not_handed_out_before_its_end_is_told() {
+    let mut model = pool(PoolConfig::default());
+    idle(&mut model, 0, false);
+    run(&mut model, [Step::PeerCloses(0), ask(0)]);
+    assert_eq!((model.loans.len(), model.conns[0].closing, dials(&model)), (0, true, vec![0]));
+}
+
+#[test]
+fn an_http2_connection_that_has_died_is_not_handed_out_before_its_end_is_told() {
+    let mut model = pool(PoolConfig { http2_max_connections_per_host: 2, ..PoolConfig::default() });
+    idle(&mut model, 1, true);
+    run(&mut model, [Step::PeerCloses(0), ask(1)]);
+    assert_eq!((model.loans.len(), dials(&model)), (0, vec![1]));
+}
+
+#[test]
+fn an_idle_http1_connection_that_is_too_old_is_not_handed_out_even_if_no_timer_ran() {
+    for (seconds, reused) in [(59, true), (60, false)] {
+        let mut model = pool(PoolConfig { max_lifetime: Some(Duration::from_secs(60)), ..PoolConfig::default() });
+        idle(&mut model, 0, false);
+        run(&mut model, [Step::Wait(seconds), ask(0)]);
+        assert_eq!((model.loans.len() == 1, model.conns[0].closing), (reused, !reused), "{seconds} s");
+    }
+}
+
+#[test]
+fn an_http1_connection_that_is_too_old_is_not_handed_over() {
+    for (seconds, reused) in [(59, true), (60, false)] {
+        let config = PoolConfig { max_lifetime: Some(Duration::from_secs(60)), ..PoolConfig::default() };
+        let mut model = pool(PoolConfig { max_connections_per_host: Some(1), ..config });
+        run(&mut model, [ask(0), dialed(0, false), ask(0), Step::Wait(seconds), back(0)]);
+        assert_eq!((model.loans.len() == 1, model.conns[0].closing), (reused, !reused), "{seconds} s");
+    }
+}
+
+#[test]
+fn the_pool_keeps_256_idle_connections_for_90_seconds_and_no_more_and_no_longer() {
+    let mut model = pool(PoolConfig::default());
+    for _ in 0..257 {
+        run(&mut model, [Step::Checkout { host: 0, fresh: true }, dialed(0, false)]);
+    }
+    run(&mut model, (0..256).map(|_| back(0)));
+    assert!(model.conns.iter().all(|known| !known.closing), "just within");
+    run(&mut model, [back(0)]);
+    let closing: Vec<_> = model.conns.iter().filter(|known| known.closing).map(|known| known.conn.id).collect();
+    assert_eq!(closing, [0], "just beyond: the oldest makes room");
+    run(&mut model, [Step::Wait(89), ask(0)]);
+    assert_eq!(model.loans, [256], "just within");
+    run(&mut model, [back(0), Step::Wait(90), ask(0)]);
+    assert!(model.loans.is_empty() && model.conns.iter().all(|known| known.closing), "just beyond");
+}
+
+#[test]
+fn as_many_connections_of_a_host_are_kept_as_the_limit_says() {
+    let mut model = pool(PoolConfig { max_idle_per_host: 2, ..PoolConfig::default() });
+    for _ in 0..3 {
+        run(&mut model, [Step::Checkout { host: 0, fresh: true }, dialed(0, false)]);
+    }
+    run(&mut model, [back(0), back(0), back(0)]);
+    let closing: Vec<_> = model.conns.iter().map(|known| known.closing).collect();
+    assert_eq!(closing, [false, false, true], "two are kept, and what comes third closes");
+}
+
+#[test]
+fn as_many_connections_of_a_host_are_open_as_the_cap_says() {
+    let mut model = pool(PoolConfig { max_connections_per_host: Some(2), ..PoolConfig::default() });
+    run(&mut model, [ask(0), ask(0), ask(0)]);
+    assert_eq!(dials(&model), [0, 0], "dials count");
+    run(&mut model, [dialed(0, false), dialed(0, false), ask(0)]);
+    assert_eq!((model.loans.len(), model.waiting.len()), (2, 2), "and so do connections");
+}
+
+#[test]
+fn a_connection_ends_when_its_idle_time_is_over() {
+    for (seconds, over) in [(89, false), (90, true)] {
+        let mut model = pool(PoolConfig::default());
+        idle(&mut model, 0, false);
+        run(&mut model, [Step::Wait(seconds), Step::Expiry(0)]);
+        assert_eq!(model.conns[0].closing, over, "{seconds} s");
+    }
+}
+
+#[test]
+fn an_idle_connection_ends_with_its_lifetime() {
+    for (seconds, over) in [(59, false), (60, true)] {
+        let mut model = pool(PoolConfig { max_lifetime: Some(Duration::from_secs(60)), ..PoolConfig::default() });
+        idle(&mut model, 0, false);
+        run(&mut model, [Step::Wait(seconds), Step::Expiry(0)]);
+        assert_eq!(model.conns[0].closing, over, "{seconds} s");
+    }
+}
+
+#[test]
+fn what_is_dialled_for_nobody_is_closed_if_the_pool_was() {
+    let mut model = pool(PoolConfig::default());
+    run(&mut model, [ask(0)]);
+    let mut effects = Vec::new();
+    model.core.close(&mut effects);
+    run(&mut model, [Step::Cancel(0), dialed(0, false)]);
+    assert!(model.conns[0].closing && model.loans.is_empty());
+}
+
+#[test]
+fn a_host_that_nobody_uses_is_forgotten() {
+    let mut model = pool(PoolConfig::default());
+    idle(&mut model, 0, false);
+    run(&mut model, [ask(1), Step::Cancel(0), Step::DialFailed(0)]);
+    assert_eq!(model.core.keys.len(), 1, "a connection is a use, and a dial is none any more");
+    run(&mut model, [Step::CloseIdle, Step::Closed(0)]);
+    assert_eq!((model.core.keys.len(), model.core.hosts.len()), (0, 0));
+}

@@ -269,3 +269,39 @@ fn mark_note(kind: EventKind) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_lookup_says_what_is_known_of_its_answer() {
+        let (addrs, host) = (vec!["10.0.0.7".parse().expect("an address")], "www.test".to_owned());
+        let note = |facts: Option<DnsFacts>| {
+            let (host, addrs, facts) = (host.clone(), addrs.clone(), facts.map(Box::new));
+            setup_note(&SetupDetail::Dns { host, addrs, coalesced: false, facts })
+        };
+        let ttl = Some(Duration::from_secs(37));
+        let asked = DnsFacts {
+            cache_hit: Some(false),
+            ttl,
+            aliases: vec!["edge.test".to_owned(), "pop.test".to_owned()],
+            server: "10.0.0.53:53".parse().ok(),
+            transport: Some("tcp"),
+            ..DnsFacts::default()
+        };
+        assert_eq!(
+            note(Some(asked.clone())),
+            "www.test > edge.test > pop.test = 10.0.0.7 (from 10.0.0.53:53 by tcp, true for 37.0 s)"
+        );
+        let by_udp = DnsFacts { transport: Some("udp"), aliases: Vec::new(), ttl: None, ..asked };
+        assert_eq!(note(Some(by_udp)), "www.test = 10.0.0.7 (from 10.0.0.53:53)");
+        let cached = DnsFacts { cache_hit: Some(true), ttl, ..DnsFacts::default() };
+        assert_eq!(note(Some(cached)), "www.test = 10.0.0.7 (cached, true for 37.0 s)");
+        for nothing in [None, Some(DnsFacts::default())] {
+            assert_eq!(note(nothing), "www.test = 10.0.0.7");
+        }
+    }
+}

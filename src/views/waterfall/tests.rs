@@ -72,6 +72,7 @@ impl Script {
             setup: None,
             keep_alive: std::sync::OnceLock::new(),
             peer_text: std::sync::OnceLock::new(),
+            forwards: false,
             left_dns: Default::default(),
         })
     }

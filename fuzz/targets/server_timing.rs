@@ -1,0 +1,3 @@
+#![cfg_attr(fuzzing, no_main)]
+
+httptrace_fuzz::target!("server_timing");
