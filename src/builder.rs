@@ -4,6 +4,7 @@ mod detail;
 mod facts;
 mod limits;
 mod pooling;
+mod proxying;
 mod reaching;
 mod telling;
 
@@ -21,7 +22,9 @@ use crate::{
     capture::Capture,
     client::{Client, Inner, KeepAlives},
     config::{DialConfig, ExchangeConfig, PoolConfig, ProtocolChoice},
-    dial::{ColdDials, Connector, Departed, Dialer, Identity, Lookups, Resolve, SystemResolver, Tls, Trust},
+    dial::{
+        ColdDials, Connector, Departed, Dialer, Identity, Lookups, Proxy, Resolve, Routes, SystemResolver, Tls, Trust,
+    },
     error::Error,
     hooks::{ClientTrace, Stack},
     pool::Pool,
@@ -52,6 +55,7 @@ pub struct ClientBuilder {
     identity: Option<Identity>,
     resolver: Arc<dyn Resolve>,
     connector: Option<Connector>,
+    proxies: Vec<Proxy>,
     cold_dials: ColdDials,
     traces: Vec<Arc<dyn ClientTrace>>,
     reporters: Vec<Arc<dyn Reporter>>,
@@ -81,6 +85,7 @@ impl Default for ClientBuilder {
             identity: None,
             resolver: Arc::new(SystemResolver),
             connector: None,
+            proxies: Vec::new(),
             cold_dials: ColdDials::default(),
             traces: Vec::new(),
             reporters: Vec::new(),
@@ -111,13 +116,14 @@ impl ClientBuilder {
     ///
     /// # Errors
     ///
-    /// `tls_protocol_error` if the roots or the configuration given for TLS can't be used.
+    /// `tls_protocol_error` if the roots or the configuration given for TLS, with servers or with proxies, can't be used.
     pub fn build(self) -> Result<Client, Error> {
         let given = !matches!(self.trust, Trust::Platform) || self.identity.is_some();
         let client = self.into_client();
         if given {
             client.check_tls()?;
         }
+        client.check_proxies()?;
         Ok(client)
     }
 
@@ -127,8 +133,9 @@ impl ClientBuilder {
         #[cfg(not(feature = "otel"))]
         let this = self;
         let Self { mut pool, dial, exchange, protocol, trust, log_tls_keys, resolver, .. } = this;
-        let Self { connector, cold_dials, identity, .. } = this;
+        let Self { connector, proxies, cold_dials, identity, .. } = this;
         let Self { traces, reporters, redaction, timeline, capture, .. } = this;
+        let routes = Routes::new(proxies, log_tls_keys);
         let tls = Tls::new(trust, protocol, log_tls_keys, identity);
         let coalesce = cold_dials == ColdDials::Coalesce;
         pool.may_share = coalesce && tls.may_speak_http2();
@@ -148,6 +155,7 @@ impl ClientBuilder {
                 connector,
                 tls,
                 protocol,
+                routes,
             }),
             exchange,
             trace,

@@ -627,6 +627,11 @@ impl Client {
     pub(crate) fn check_tls(&self) -> Result<(), Error> {
         self.inner.dialer.tls.check()
     }
+
+    /// The same for proxies that have a configuration of their own.
+    pub(crate) fn check_proxies(&self) -> Result<(), Error> {
+        self.inner.dialer.routes.check()
+    }
 }
 
 #[cfg(test)]

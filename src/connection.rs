@@ -14,7 +14,9 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::facts::KeepAlive;
+use http::HeaderValue;
+
+use crate::{facts::KeepAlive, redact::Hidden};
 
 /// One connection, from the moment it was ready for use.
 #[derive(Debug)]
@@ -32,8 +34,10 @@ pub struct ConnectionInfo {
     pub socket_cookie: Option<NonZeroU64>,
     /// The protocol that was negotiated or asked for.
     pub protocol: Protocol,
-    /// The TLS session; absent on a plain connection.
+    /// The TLS session with the server; absent on a plain connection. That with a proxy is another one.
     pub tls: Option<Box<TlsInfo>>,
+    /// The proxy that it goes through; absent without one.
+    pub proxy: Option<Arc<ProxyInfo>>,
     /// When it was ready for use.
     pub ready: Instant,
     /// The span of its set-up, for links; absent where that was not sampled.
@@ -81,6 +85,64 @@ impl ConnectionInfo {
     pub(crate) fn peer_text(&self) -> Option<&Arc<str>> {
         let peer = self.peer?;
         Some(self.peer_text.get_or_init(|| peer.ip().to_string().into()))
+    }
+}
+
+/// A proxy, as the connections through it know it. `Display` and [`text`](Self::text) are its URL without credentials.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ProxyInfo {
+    /// What is spoken with it.
+    pub scheme: ProxyScheme,
+    /// Its host, as it was given (IPv6 without brackets).
+    pub host: Arc<str>,
+    /// Its port.
+    pub port: u16,
+    /// It is not asked for a tunnel, but given each request to pass on (RFC 9112 §3.2.2): plain HTTP through an HTTP proxy.
+    pub forwards: bool,
+    /// What such requests tell it of who they are.
+    pub(crate) authorization: Hidden<Option<HeaderValue>>,
+    pub(crate) text: Arc<str>,
+}
+
+impl ProxyInfo {
+    /// Its URL without credentials: `http://proxy.test:3128`.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for ProxyInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What is spoken with a proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProxyScheme {
+    /// HTTP (RFC 9110 §7.6 and §9.3.6).
+    Http,
+    /// HTTP over TLS.
+    Https,
+    /// SOCKS5 (RFC 1928); names are looked up here.
+    Socks5,
+    /// SOCKS5; names are looked up by the proxy.
+    Socks5h,
+}
+
+impl ProxyScheme {
+    /// The scheme of its URL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Socks5 => "socks5",
+            Self::Socks5h => "socks5h",
+        }
     }
 }
 

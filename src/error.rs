@@ -8,6 +8,8 @@ mod help;
 
 use std::{borrow::Cow, error::Error as StdError, fmt, io, sync::Arc};
 
+use http::StatusCode;
+
 use crate::phase::Phase;
 
 /// Any error that this crate's causes may be made of.
@@ -23,16 +25,25 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: Kind,
     phase: Phase,
-    source: Option<BoxError>,
+    /// It is a proxy that failed, and not the server behind it.
+    at_proxy: bool,
+    /// Shared: an error that is told once more for a proxy has the same cause.
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
     pub(crate) fn new(kind: Kind, phase: Phase) -> Self {
-        Self(Arc::new(Inner { kind, phase, source: None }))
+        Self(Arc::new(Inner { kind, phase, at_proxy: false, source: None }))
     }
 
     pub(crate) fn with(kind: Kind, phase: Phase, source: impl Into<BoxError>) -> Self {
-        Self(Arc::new(Inner { kind, phase, source: Some(source.into()) }))
+        Self(Arc::new(Inner { kind, phase, at_proxy: false, source: Some(source.into().into()) }))
+    }
+
+    /// The same, of a proxy.
+    pub(crate) fn at_proxy(self) -> Self {
+        let (kind, phase) = (self.kind(), self.phase());
+        Self(Arc::new(Inner { kind, phase, at_proxy: true, source: self.0.source.clone() }))
     }
 
     pub(crate) fn timeout(phase: Phase) -> Self {
@@ -98,6 +109,13 @@ impl Error {
         self.phase() == Phase::Tls
     }
 
+    /// It was a proxy that failed, and not the server behind it: its name, its address, its own TLS, or its answer. What it
+    /// said is the [`source`](std::error::Error::source), a [`ProxyRefusal`](crate::dial::ProxyRefusal).
+    #[must_use]
+    pub fn is_proxy(&self) -> bool {
+        self.0.at_proxy || self.phase() == Phase::Tunnel
+    }
+
     /// A timeout of this client ran out, or the system gave up on a peer that acknowledges nothing.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -126,7 +144,9 @@ impl Error {
 impl fmt::Display for Error {
     /// Only its own level: the cause is in `source()`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.phase(), self.kind().message())
+        // The words of a tunnel are of the proxy anyway.
+        let whose = if self.0.at_proxy && self.phase() != Phase::Tunnel { "proxy: " } else { "" };
+        write!(f, "{}: {whose}{}", self.phase(), self.kind().message())
     }
 }
 
@@ -186,6 +206,7 @@ fn shown(cause: &(dyn StdError + 'static)) -> Option<String> {
     }
     let quotes_nothing = cause.is::<Error>()
         || cause.is::<Why>()
+        || cause.is::<ProxyRefusal>()
         || cause.is::<hyper::Error>()
         || cause.is::<http::Error>()
         || cause.is::<std::string::FromUtf8Error>()
@@ -221,6 +242,43 @@ impl StdError for Error {
     }
 }
 
+/// Why a proxy made no tunnel, in its own numbers: the [`source`](std::error::Error::source) of a `proxy_refused` or a
+/// `proxy_auth_required`. None of a proxy's words is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ProxyRefusal {
+    /// The status of its answer to CONNECT (RFC 9110 §9.3.6).
+    Status(StatusCode),
+    /// The reply of a SOCKS5 proxy (RFC 1928 §6), from 1 to 8.
+    SocksReply(u8),
+    /// A SOCKS5 proxy takes none of the ways to authenticate that were offered: credentials are missing.
+    SocksMethods,
+    /// A SOCKS5 proxy does not accept the credentials (RFC 1929).
+    SocksCredentials,
+}
+
+impl fmt::Display for ProxyRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "it answered {status}"),
+            Self::SocksReply(reply) => f.write_str(match reply {
+                2 => "SOCKS: its rules do not allow the connection",
+                3 => "SOCKS: network unreachable",
+                4 => "SOCKS: host unreachable",
+                5 => "SOCKS: connection refused",
+                6 => "SOCKS: TTL expired",
+                7 => "SOCKS: command not supported",
+                8 => "SOCKS: address type not supported",
+                _ => "SOCKS: general failure",
+            }),
+            Self::SocksMethods => f.write_str("SOCKS: it wants credentials"),
+            Self::SocksCredentials => f.write_str("SOCKS: it does not accept the credentials"),
+        }
+    }
+}
+
+impl StdError for ProxyRefusal {}
+
 macro_rules! kinds {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $message:literal;)+) => {
         /// What went wrong: the closed set of `error.type` values.
@@ -251,6 +309,9 @@ kinds! {
     AddressNotAvailable = "address_not_available", "address not available";
     PermissionDenied = "permission_denied", "permission denied";
     ConnectFailed = "connect_failed", "the connection could not be made";
+    ProxyAuthRequired = "proxy_auth_required", "the proxy wants other credentials";
+    ProxyRefused = "proxy_refused", "the proxy refused";
+    ProxyProtocolError = "proxy_protocol_error", "the proxy's answer is none";
     CertificateUntrusted = "certificate_untrusted", "the server's certificate is not trusted";
     CertificateExpired = "certificate_expired", "the server's certificate has expired or is not valid yet";
     CertificateNameMismatch = "certificate_name_mismatch", "the server's certificate is for another host name";

@@ -24,7 +24,7 @@
 //! | [`hooks`] | the hooks, when each fires, and what it is told |
 //! | [`timeline`] | the record of an attempt, and who reports it |
 //! | [`connection`] | the facts of a connection: addresses, TLS, protocol |
-//! | [`dial`] | looking up names in your own way |
+//! | [`dial`] | proxies, and looking up names in your own way |
 //! | [`views`] | spans, metrics, waterfalls, made from records |
 //! | `otlp` | providers that export over OTLP, from the `OTEL_*` environment |
 //! | [`clock`] | wall time for the records' monotonic moments |

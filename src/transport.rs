@@ -1,4 +1,4 @@
-//! The byte stream under a connection: a TCP socket or a user's own stream, with or without TLS.
+//! The byte stream under a connection: a TCP socket, a user's own stream or a proxy's TLS, with or without TLS of its own.
 //!
 //! A leaf that dialer and exchange share. The socket notes when it last took and gave bytes: those are the moments on the
 //! wire. What lies above it (TLS keeps records back, hyper buffers) can only say *what* those bytes were.
@@ -35,10 +35,27 @@ pub(crate) struct Socket {
     last_write: Option<Instant>,
 }
 
-/// What the bytes go through. Boxed is only what a user brought: TCP is never called through a table.
+/// What the bytes go through. TCP is never called through a table; what is rarer is boxed, so that it costs others no room.
 enum Stream {
     Tcp(Arc<TcpStream>),
+    Other(Box<Other>),
+}
+
+/// What is no TCP socket of this machine's.
+enum Other {
+    /// What a user brought.
     Own(Box<dyn OwnStream>),
+    /// A connection to a proxy that speaks TLS; what the target is told goes inside.
+    Proxy(Box<TlsStream<Socket>>),
+}
+
+impl Other {
+    fn stream(&mut self) -> Pin<&mut dyn OwnStream> {
+        match self {
+            Self::Own(stream) => Pin::new(&mut **stream),
+            Self::Proxy(tls) => Pin::new(&mut **tls),
+        }
+    }
 }
 
 /// A user's stream, its type erased.
@@ -50,7 +67,10 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(tcp) => tcp.fmt(f),
-            Self::Own(_) => f.write_str("Own"),
+            Self::Other(other) => f.write_str(match **other {
+                Other::Own(_) => "Own",
+                Other::Proxy(_) => "Proxy",
+            }),
         }
     }
 }
@@ -61,35 +81,68 @@ impl Socket {
     }
 
     pub(crate) fn own(stream: Box<dyn OwnStream>) -> Self {
-        Self::of(Stream::Own(stream))
+        Self::of(Stream::Other(Box::new(Other::Own(stream))))
+    }
+
+    /// What goes to a proxy inside of its TLS.
+    pub(crate) fn to_proxy(tls: TlsStream<Self>) -> Self {
+        Self::of(Stream::Other(Box::new(Other::Proxy(Box::new(tls)))))
+    }
+
+    /// The TLS session with a proxy right below, if there is one.
+    fn proxy(&self) -> Option<&TlsStream<Self>> {
+        match &self.stream {
+            Stream::Tcp(_) => None,
+            Stream::Other(other) => match &**other {
+                Other::Own(_) => None,
+                Other::Proxy(tls) => Some(tls),
+            },
+        }
+    }
+
+    /// The socket that the system knows, below a proxy's TLS: what it took and gave are the moments on the wire.
+    fn lowest(&self) -> &Self {
+        self.proxy().map_or(self, |tls| tls.get_ref().0.lowest())
+    }
+
+    fn watch(&mut self, watched: Arc<AtomicBool>) {
+        if let Stream::Other(other) = &mut self.stream
+            && let Other::Proxy(tls) = &mut **other
+        {
+            return tls.get_mut().0.watch(watched);
+        }
+        self.watched = Some(watched);
+    }
+
+    /// Whether a proxy's TLS has bytes that it has not written yet.
+    fn holds_back(&self) -> bool {
+        self.proxy().is_some_and(|tls| tls.get_ref().1.wants_write() || tls.get_ref().0.holds_back())
     }
 
     fn of(stream: Stream) -> Self {
         Self { stream, watched: None, last_read: None, last_write: None }
     }
 
-    /// This end's address; a user's stream has none that is known here.
-    pub(crate) fn local(&self) -> Option<SocketAddr> {
-        match &self.stream {
-            Stream::Tcp(tcp) => tcp.local_addr().ok(),
-            Stream::Own(_) => None,
+    fn tcp_stream(&self) -> Option<&Arc<TcpStream>> {
+        match &self.lowest().stream {
+            Stream::Tcp(tcp) => Some(tcp),
+            Stream::Other(_) => None,
         }
     }
 
-    /// The other end's address, likewise.
+    /// This end's address; a user's stream has none that is known here.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        self.tcp_stream()?.local_addr().ok()
+    }
+
+    /// The other end's address, a proxy's if there is one; likewise.
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
-        match &self.stream {
-            Stream::Tcp(tcp) => tcp.peer_addr().ok(),
-            Stream::Own(_) => None,
-        }
+        self.tcp_stream()?.peer_addr().ok()
     }
 
     /// The kernel's number for it, if it has one.
     pub(crate) fn cookie(&self) -> Option<NonZeroU64> {
-        match &self.stream {
-            Stream::Tcp(tcp) => cookie(tcp),
-            Stream::Own(_) => None,
-        }
+        self.tcp_stream().and_then(|tcp| cookie(tcp))
     }
 
     fn is_watched(&self) -> bool {
@@ -157,32 +210,29 @@ impl Transport {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_mut().0,
         };
-        socket.watched = Some(watched);
+        socket.watch(watched);
     }
 
     pub(crate) fn last_read(&self) -> Option<Instant> {
-        self.socket().last_read
+        self.socket().lowest().last_read
     }
 
     pub(crate) fn last_write(&self) -> Option<Instant> {
-        self.socket().last_write
+        self.socket().lowest().last_write
     }
 
     /// Whether bytes that were accepted have not reached the socket yet: TLS keeps records when the socket is full.
     pub(crate) fn holds_back(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
-            Self::Tls(tls) => tls.get_ref().1.wants_write(),
+            Self::Plain(socket) => socket.holds_back(),
+            Self::Tls(tls) => tls.get_ref().1.wants_write() || tls.get_ref().0.holds_back(),
         }
     }
 
     /// A way to look at the socket from outside, which does not keep it open.
     pub(crate) fn probe(&self) -> Probe {
-        let tcp = match &self.socket().stream {
-            Stream::Tcp(tcp) => Some(Arc::downgrade(tcp)),
-            Stream::Own(_) => None,
-        };
-        Probe { tcp, encrypted: matches!(self, Self::Tls(_)) }
+        let encrypted = matches!(self, Self::Tls(_)) || self.socket().proxy().is_some();
+        Probe { tcp: self.socket().tcp_stream().map(Arc::downgrade), encrypted }
     }
 }
 
@@ -230,7 +280,7 @@ impl AsyncRead for Socket {
         let before = buf.filled().len();
         match &mut self.stream {
             Stream::Tcp(tcp) => ready!(read_tcp(tcp, cx, buf))?,
-            Stream::Own(stream) => ready!(Pin::new(&mut **stream).poll_read(cx, buf))?,
+            Stream::Other(other) => ready!(other.stream().poll_read(cx, buf))?,
         }
         let bytes = buf.filled().len() - before;
         self.read(bytes);
@@ -291,7 +341,7 @@ impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = ready!(match &mut self.stream {
             Stream::Tcp(tcp) => write_tcp(tcp, cx, |tcp| tcp.try_write(buf)),
-            Stream::Own(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
+            Stream::Other(other) => other.stream().poll_write(cx, buf),
         });
         self.wrote(&result);
         Poll::Ready(result)
@@ -304,7 +354,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         let result = ready!(match &mut self.stream {
             Stream::Tcp(tcp) => write_tcp(tcp, cx, |tcp| tcp.try_write_vectored(bufs)),
-            Stream::Own(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
+            Stream::Other(other) => other.stream().poll_write_vectored(cx, bufs),
         });
         self.wrote(&result);
         Poll::Ready(result)
@@ -313,14 +363,17 @@ impl AsyncWrite for Socket {
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
             Stream::Tcp(_) => true,
-            Stream::Own(stream) => stream.is_write_vectored(),
+            Stream::Other(other) => match &**other {
+                Other::Own(stream) => stream.is_write_vectored(),
+                Other::Proxy(tls) => tls.is_write_vectored(),
+            },
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.stream {
             Stream::Tcp(_) => Poll::Ready(Ok(())),
-            Stream::Own(stream) => Pin::new(&mut **stream).poll_flush(cx),
+            Stream::Other(other) => other.stream().poll_flush(cx),
         }
     }
 
@@ -331,7 +384,7 @@ impl AsyncWrite for Socket {
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(()),
                 result => result,
             }),
-            Stream::Own(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
+            Stream::Other(other) => other.stream().poll_shutdown(cx),
         }
     }
 }

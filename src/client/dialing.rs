@@ -95,6 +95,7 @@ impl Dial {
             socket_cookie: if self.hooks.installed() { dialed.transport.cookie() } else { None },
             protocol,
             tls: dialed.tls.map(Box::new),
+            proxy: dialed.proxy,
             ready: clock::now(),
             setup,
             keep_alive: keep_alive.unwrap_or_default(),

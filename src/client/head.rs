@@ -2,12 +2,12 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
-    header::{AUTHORIZATION, CONTENT_LENGTH, Entry, HOST, TRANSFER_ENCODING},
+    header::{AUTHORIZATION, CONTENT_LENGTH, Entry, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
     request::Parts,
 };
 
 use crate::{
-    connection::Protocol,
+    connection::{Protocol, ProxyInfo},
     error::{Error, Kind, Why},
     exchange::{Payload, Shared},
     phase::Phase,
@@ -51,12 +51,16 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
             {
                 place.insert(host);
             }
+            let forwarding = conn.info.proxy.as_deref().filter(|proxy| proxy.forwards);
+            if let Some(proxy) = forwarding {
+                name_self(&mut head.headers, proxy);
+            }
             if head.method == Method::CONNECT {
                 // The authority form, always with a port (RFC 9112 §3.2.3).
                 if let Ok(target) = Uri::try_from(format!("{}:{}", key.bracketed_host(), key.port)) {
                     head.uri = target;
                 }
-            } else if conn.info.forwards {
+            } else if forwarding.is_some() || conn.info.forwards {
                 head.uri = whole(&head.uri, key);
             } else {
                 // Of its parts, not parsed again: this is on every request's way.
@@ -81,6 +85,13 @@ fn whole(uri: &Uri, key: &PoolKey) -> Uri {
     let path = uri.path_and_query().map(|path| path.as_str()).filter(|path| !path.is_empty()).unwrap_or("/");
     let whole = Uri::builder().scheme(key.scheme()).authority(key.host_field()).path_and_query(path).build();
     whole.unwrap_or_else(|_| uri.clone())
+}
+
+/// Who asks, for a proxy that passes the request on; it does not tell the server.
+fn name_self(headers: &mut HeaderMap, proxy: &ProxyInfo) {
+    if let (Some(authorization), Entry::Vacant(place)) = (&*proxy.authorization, headers.entry(PROXY_AUTHORIZATION)) {
+        place.insert(authorization.clone());
+    }
 }
 
 /// HTTP/2: no `traceparent` ever comes again, so it is written without a place in the header table (RFC 7541 §6.2.3). It

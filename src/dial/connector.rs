@@ -4,6 +4,8 @@
 //! is known, so none is told. Whatever it does (an error, a panic, silence) ends within the dial's deadline as one
 //! `connect` that failed, since others may wait for this dial.
 
+#[cfg(unix)]
+use std::path::{Path, PathBuf};
 use std::{
     any::Any,
     future::{Future, poll_fn},
@@ -19,7 +21,7 @@ use hyper::rt::{Read, Write};
 use hyper_util::rt::TokioIo;
 use tower_service::Service;
 
-use super::{Target, contained::contained};
+use super::{Place, contained::contained};
 use crate::{
     error::{BoxError, Error, Kind, find},
     hooks::emit::Hooks,
@@ -90,14 +92,28 @@ impl Connector {
         Self { connect: called(service, said), does_tls: true }
     }
 
-    /// One stream to the target, with its pair of hooks.
+    /// A Unix socket, whatever is asked for.
+    #[cfg(unix)]
+    pub(crate) fn unix(path: PathBuf) -> Self {
+        let path = Arc::<Path>::from(path);
+        let connect = move |_| {
+            let path = Arc::clone(&path);
+            Box::pin(async move {
+                let stream = tokio::net::UnixStream::connect(path).await?;
+                Ok(Made { stream: Box::new(stream), said: Said::default() })
+            }) as Connecting
+        };
+        Self { connect: Arc::new(connect), does_tls: false }
+    }
+
+    /// One stream to the target, or to its proxy, with its pair of hooks.
     pub(super) async fn connect(
         &self,
-        target: &Target,
+        place: Place<'_>,
         deadline: Instant,
         hooks: &Hooks,
     ) -> Result<(Socket, Said), Error> {
-        let uri = origin(target)?;
+        let uri = origin(place)?;
         let guard = hooks.connect(None, 1);
         let connecting = contained(|| (self.connect)(uri));
         let result = tokio::time::timeout_at(deadline.into(), connecting).await;
@@ -140,9 +156,7 @@ where
 }
 
 /// The URI that a connector is called with: scheme, host and port, the path `/`.
-fn origin(target: &Target) -> Result<Uri, Error> {
-    let Target { https, host, port, http1_only: _ } = target;
-    let scheme = if *https { "https" } else { "http" };
+fn origin(Place { scheme, host, port }: Place<'_>) -> Result<Uri, Error> {
     let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query("/").build();
     uri.map_err(|error| Error::with(Kind::InvalidRequest, Phase::Request, error))
@@ -160,11 +174,12 @@ mod tests {
 
     #[test]
     fn a_connector_is_called_with_scheme_host_and_port() {
-        let uri = |https, host: &str| {
-            let target = Target { https, host: host.into(), port: 8443, http1_only: false };
-            origin(&target).expect("an origin").to_string()
+        let uri = |scheme, host: &str| {
+            let place = Place { scheme, host: &host.into(), port: 8443 };
+            origin(place).expect("an origin").to_string()
         };
-        assert_eq!(uri(true, "example.com"), "https://example.com:8443/");
-        assert_eq!(uri(false, "::1"), "http://[::1]:8443/");
+        assert_eq!(uri("https", "example.com"), "https://example.com:8443/");
+        assert_eq!(uri("http", "::1"), "http://[::1]:8443/");
+        assert_eq!(uri("socks5h", "proxy.test"), "socks5h://proxy.test:8443/");
     }
 }

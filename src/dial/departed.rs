@@ -78,6 +78,7 @@ mod tests {
             socket_cookie: None,
             protocol: Protocol::Http1,
             tls: None,
+            proxy: None,
             ready: clock::now(),
             setup: None,
             keep_alive: Default::default(),

@@ -56,13 +56,22 @@ struct Terms {
     /// The secrets of every connection go to the file that `SSLKEYLOGFILE` names.
     log_keys: bool,
     identity: Option<Identity>,
+    /// With a proxy, to which nothing but HTTP/1.1 is spoken.
+    of_proxy: bool,
     /// Made once, when first needed.
     config: OnceCell<Result<Arc<ClientConfig>, Error>>,
 }
 
 impl Tls {
     pub(crate) fn new(trust: Trust, protocol: ProtocolChoice, log_keys: bool, identity: Option<Identity>) -> Self {
-        Self(Arc::new(Terms { trust, protocol, log_keys, identity, config: OnceCell::new() }))
+        let config = OnceCell::new();
+        Self(Arc::new(Terms { trust, protocol, log_keys, identity, of_proxy: false, config }))
+    }
+
+    /// TLS with a proxy.
+    pub(super) fn to_proxy(trust: Trust, log_keys: bool) -> Self {
+        let (protocol, identity, config) = (ProtocolChoice::Http1, None, OnceCell::new());
+        Self(Arc::new(Terms { trust, protocol, log_keys, identity, of_proxy: true, config }))
     }
 
     /// Whether the server may choose HTTP/2.
@@ -142,7 +151,7 @@ impl Terms {
     fn build(&self) -> Result<ClientConfig, BoxError> {
         if let Trust::Own(config) = &self.trust {
             let mut config = (**config).clone();
-            if config.alpn_protocols.is_empty() {
+            if config.alpn_protocols.is_empty() || self.of_proxy {
                 config.alpn_protocols = self.alpn();
             }
             return Ok(config);

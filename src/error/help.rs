@@ -26,12 +26,19 @@ impl Error {
             Kind::AddressNotAvailable => {
                 "`local_address` has to be one of this machine's; if its ports are used up, `max_connections` limits them"
             }
+            Kind::ProxyAuthRequired => "`Proxy::credentials`, or the proxy's URL, has user and password",
+            Kind::ProxyRefused => "`Proxy::no_proxy` reaches a host without the proxy",
+            Kind::ProxyProtocolError => "check the scheme and the port of the proxy's URL",
+            Kind::CertificateUntrusted if self.is_proxy() => {
+                "`Proxy::root_certificates` trusts an authority of the proxy's"
+            }
             Kind::CertificateUntrusted => {
                 "`root_certificates` trusts an authority of your own; `danger_accept_invalid_certs` anybody, for tests"
             }
             Kind::CertificateNameMismatch => {
                 "ask for a name that is in the certificate; `resolve_to` connects that name to any address"
             }
+            Kind::TlsProtocolError if self.is_proxy() => "check that the proxy speaks TLS (else its scheme is http)",
             Kind::TlsProtocolError => {
                 "check that the port speaks TLS (else the scheme is http); an authority of your own goes to \
                  `root_certificates`, a configuration to `tls_config`"

@@ -5,6 +5,8 @@
 
 use std::{net::IpAddr, net::SocketAddr, sync::Arc, time::Instant};
 
+use http::StatusCode;
+
 use super::{fanout::contained, *};
 use crate::{clock, connection::TlsInfo, error::Error, phase::Phase, transport::LocalEnd};
 
@@ -72,6 +74,14 @@ impl Hooks {
             self.emit(|t| t.connect_start(&ConnectStartInfo { at, addr, attempt }));
         }
         Connect { owed: Owed(Some(self.clone())), addr, attempt }
+    }
+
+    /// A proxy is asked for a tunnel.
+    pub(crate) fn tunnel(&self, host: &str, port: u16) -> Tunnel {
+        if let Some(at) = self.now() {
+            self.emit(|t| t.tunnel_start(&TunnelStartInfo { at, host, port }));
+        }
+        Tunnel { owed: Owed(Some(self.clone())) }
     }
 
     pub(crate) fn tls(&self, server_name: Option<&str>) -> Tls {
@@ -265,6 +275,29 @@ impl Drop for Connect {
     fn drop(&mut self) {
         if let Some(hooks) = &self.owed.0 {
             self.pay(hooks.now(), Err(&Error::canceled(Phase::Connect)));
+        }
+    }
+}
+
+/// Between `tunnel_start` and `tunnel_done`.
+#[must_use]
+pub(crate) struct Tunnel {
+    owed: Owed,
+}
+
+impl Tunnel {
+    /// `at`: when the proxy's answer was there. `status`: of an answer to CONNECT.
+    pub(crate) fn done(mut self, at: Option<Instant>, status: Option<StatusCode>, error: Option<&Error>) {
+        self.owed.pay_at(at, |t, at| t.tunnel_done(&TunnelDoneInfo { at, status, error }));
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        if let Some(at) = self.owed.0.as_ref().and_then(Hooks::now) {
+            let error = Error::canceled(Phase::Tunnel);
+            self.owed
+                .pay_at(Some(at), |t, at| t.tunnel_done(&TunnelDoneInfo { at, status: None, error: Some(&error) }));
         }
     }
 }

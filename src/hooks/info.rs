@@ -65,7 +65,7 @@ infos! {
     }
     /// A lookup begins.
     DnsStartInfo<'a> {
-        /// The name asked for.
+        /// The name asked for: the server's, or its proxy's.
         host: &'a str,
     }
     /// A lookup ended.
@@ -81,7 +81,7 @@ infos! {
     }
     /// A connect to one address begins, or the client's own connector.
     ConnectStartInfo {
-        /// The address; absent with a connector, which knows alone where it connects to.
+        /// The address, the proxy's where there is one; absent with a connector, which knows alone where it connects to.
         addr: Option<SocketAddr>,
         /// Which address of this dial it is, from 1.
         attempt: u32,
@@ -108,7 +108,7 @@ infos! {
     }
     /// The proxy answered or failed.
     TunnelDoneInfo<'a> {
-        /// The status of its answer to CONNECT.
+        /// The status of its answer to CONNECT; absent without one, and with SOCKS.
         status: Option<StatusCode>,
         /// Why it failed.
         error: Option<&'a Error>,

@@ -103,10 +103,11 @@ pub trait ClientTrace: Send + Sync {
     #[doc(alias = "ConnectDone")]
     fn connect_done(&self, info: &ConnectDoneInfo<'_>) {}
 
-    /// **When** a proxy is asked for a tunnel. Go has no such hook.
+    /// **When** a proxy is asked for a tunnel: by CONNECT, or by the greeting of SOCKS. Absent where a proxy passes requests on
+    /// as they are, since it is asked for nothing then. Go has no such hook.
     fn tunnel_start(&self, info: &TunnelStartInfo<'_>) {}
 
-    /// **When** the proxy answered or failed.
+    /// **When** its whole answer was there, or it failed; `canceled` if the dial was given up.
     fn tunnel_done(&self, info: &TunnelDoneInfo<'_>) {}
 
     /// **When** a TLS handshake begins.

@@ -137,6 +137,7 @@ impl Attempt {
             socket_cookie: None,
             protocol: Protocol::Http1,
             tls: None,
+            proxy: None,
             ready: self.start,
             setup,
             keep_alive: std::sync::OnceLock::new(),

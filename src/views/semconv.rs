@@ -102,6 +102,8 @@ names! {
     CONNECTION_IDLE_TIME = "httptrace.connection.idle_time";
     /// From ready for use to in hand, in seconds.
     CONNECTION_AGE = "httptrace.connection.age";
+    /// The URL of the proxy that it goes through, without credentials.
+    CONNECTION_PROXY = "httptrace.connection.proxy";
     /// The kernel's number for the socket (`SO_COOKIE`, Linux).
     SOCKET_COOKIE = "httptrace.connection.socket_cookie";
     /// Whole days that the server's certificate is still valid for.

@@ -40,6 +40,7 @@ pub(crate) async fn run_to(endpoint: &[(&str, &str)], protocol: Protocol, args: 
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", carried)
         .env("OTEL_EXPORTER_OTLP_TIMEOUT", "4000")
         .env("OTEL_SERVICE_NAME", SERVICE)
+        .env("no_proxy", "*")
         // It exports while it sends: what carries the export could show up among what is exported.
         .env("OTEL_BSP_SCHEDULE_DELAY", "5")
         .env("OTEL_METRIC_EXPORT_INTERVAL", "50")

@@ -38,7 +38,7 @@ fn tls_origin() -> (u16, String) {
 }
 
 /// For `localhost`, with a certificate that nobody has signed.
-fn tls_config() -> (ServerConfig, String) {
+pub(super) fn tls_config() -> (ServerConfig, String) {
     let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -50,10 +50,10 @@ fn tls_config() -> (ServerConfig, String) {
     (config, certified.cert.pem())
 }
 
-type TlsStream = StreamOwned<ServerConnection, TcpStream>;
+pub(super) type TlsStream = StreamOwned<ServerConnection, TcpStream>;
 
 /// Serves each connection in a thread of its own. Returns the port.
-fn serve_tls(config: ServerConfig, serve: impl Fn(&mut TlsStream) + Clone + Send + 'static) -> u16 {
+pub(super) fn serve_tls(config: ServerConfig, serve: impl Fn(&mut TlsStream) + Clone + Send + 'static) -> u16 {
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

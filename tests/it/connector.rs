@@ -42,7 +42,7 @@ pub(crate) struct Pipes {
 }
 
 impl Pipes {
-    fn new<Fut>(connect: impl Fn(Uri) -> Fut + Send + Sync + 'static) -> Self
+    pub(crate) fn new<Fut>(connect: impl Fn(Uri) -> Fut + Send + Sync + 'static) -> Self
     where
         Fut: Future<Output = Result<DuplexStream, BoxError>> + Send + 'static,
     {

@@ -36,6 +36,7 @@ pub(crate) fn assert_says(error: &Error, phase: &str, error_type: &str, yes: &[&
         ("connect", error.is_connect()),
         ("dns", error.is_dns()),
         ("invalid_request", error.is_invalid_request()),
+        ("proxy", error.is_proxy()),
         ("timeout", error.is_timeout()),
         ("tls", error.is_tls()),
     ];

@@ -16,6 +16,7 @@ mod middleware;
 mod otlp;
 mod peers;
 mod pool;
+mod proxies;
 mod reading;
 mod rules;
 mod secrets;

@@ -1,9 +1,10 @@
 //! What other clients got wrong, each under the name of what must not happen.
 //!
 //! In come requests to origins that bring it about; out comes what a user of those clients would have seen: spans, records,
-//! hooks, metrics, bytes. `tests/README.md` says where each was seen. There is no fifteenth: it is about proxies.
+//! hooks, metrics, bytes. `tests/README.md` says where each was seen.
 
 mod lives;
+mod proxied;
 mod times;
 
 use std::time::Instant;

@@ -27,7 +27,11 @@ async fn httptrace(args: &[&str], env: &[(&str, &str)]) -> Ran {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_httptrace"));
     for (name, _) in std::env::vars_os() {
         let told = name.to_string_lossy();
-        if told.starts_with("OTEL_") || ["TRACEPARENT", "TRACESTATE", "NO_COLOR", "COLUMNS"].contains(&&*told) {
+        let of_proxies = told.to_ascii_lowercase().ends_with("_proxy");
+        if told.starts_with("OTEL_")
+            || of_proxies
+            || ["TRACEPARENT", "TRACESTATE", "NO_COLOR", "COLUMNS"].contains(&&*told)
+        {
             command.env_remove(&name);
         }
     }

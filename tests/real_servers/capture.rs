@@ -101,7 +101,12 @@ fn httptrace(server: &Server, protocol: &str, keys: &Path) -> Vec<Value> {
         command.env_remove(name);
     }
     command.args(["--format", "json", "-n", &REQUESTS.to_string(), protocol, "-d", &"b".repeat(40_000)]);
-    command.arg("--cacert").arg(server.certificate()).arg(server.upload_url()).env("SSLKEYLOGFILE", keys);
+    command
+        .arg("--cacert")
+        .arg(server.certificate())
+        .arg(server.upload_url())
+        .env("SSLKEYLOGFILE", keys)
+        .env("no_proxy", "*");
     let output = command.stdin(Stdio::null()).output().expect("the command starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.is_empty(), "{}\n{stderr}", output.status);

@@ -1,4 +1,4 @@
-//! The command against servers that people run: nginx, caddy and nghttpd, over TLS.
+//! The command against servers that people run: nginx, caddy and nghttpd, over TLS, and through proxies (`proxies.rs`).
 //!
 //! Each test starts the real server on a loopback port and an OTLP receiver beside it, lets `httptrace` send 200
 //! requests at `-c 8`, and compares three witnesses: the command's JSON, the spans that the receiver got, and the log
@@ -7,6 +7,7 @@
 
 mod attempts;
 mod capture;
+mod proxies;
 mod receiver;
 mod server;
 
@@ -94,6 +95,7 @@ async fn httptrace(server: &Server, protocol: Protocol, received: &receiver::Lis
         .arg(server.url())
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", received.endpoint())
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", received.protocol())
+        .env("no_proxy", "*")
         .stdin(Stdio::null())
         .kill_on_drop(true);
     let output = tokio::time::timeout(Duration::from_secs(120), command.output())

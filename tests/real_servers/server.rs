@@ -251,7 +251,7 @@ fn read_nghttpd(line: &str) -> Option<Served> {
 
 // === all of them ===
 
-fn spawn(mut command: Command, folder: &Path, stdout: Stdio) -> Child {
+pub(crate) fn spawn(mut command: Command, folder: &Path, stdout: Stdio) -> Child {
     let stderr = File::create(folder.join("stderr.log")).unwrap();
     command.stdin(Stdio::null()).stdout(stdout).stderr(stderr).current_dir(folder);
     command.spawn().unwrap_or_else(|error| panic!("{}: {error}", command.get_program().to_string_lossy()))
@@ -265,16 +265,16 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
         .unwrap_or_else(|| {
-            panic!("{name} is not installed: run `.ci/run full`, or install nginx-light, caddy, nghttp2-server, tshark")
+            panic!("{name} is not installed: run `.ci/run full`, or install nginx-light, caddy, nghttp2-server, tshark, tinyproxy, squid, dante-server, microsocks")
         })
 }
 
-fn write_certificate(folder: &Path) {
+pub(crate) fn write_certificate(folder: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
     fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
 
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

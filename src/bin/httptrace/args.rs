@@ -113,6 +113,32 @@ pub(crate) struct Args {
     #[arg(long, value_name = "HOST:PORT:ADDRESS,...", allow_hyphen_values = true, help_heading = CONNECTION)]
     pub(crate) resolve: Vec<String>,
 
+    /// A proxy: http (also without a scheme), https, socks5 or socks5h://[USER:PASSWORD@]HOST[:PORT]; empty for none. Without this
+    /// http_proxy, https_proxy and all_proxy are asked
+    #[arg(short = 'x', long, value_name = "URL", allow_hyphen_values = true, help_heading = PROXY)]
+    pub(crate) proxy: Option<String>,
+
+    /// Hosts that need no proxy: names with all below them, addresses, networks, or * for all; in place of no_proxy
+    #[arg(long, value_name = "HOST,...", allow_hyphen_values = true, help_heading = PROXY)]
+    pub(crate) noproxy: Option<String>,
+
+    /// Name and password for the proxy, unless its URL has some; a password is never asked for
+    #[arg(short = 'U', long, value_name = "USER:PASSWORD", allow_hyphen_values = true, help_heading = PROXY)]
+    pub(crate) proxy_user: Option<String>,
+
+    /// Trust the certificates of this PEM file as an https proxy, and no others
+    #[arg(long, value_name = "FILE", help_heading = PROXY)]
+    pub(crate) proxy_cacert: Option<PathBuf>,
+
+    /// Accept any certificate of an https proxy; a warning says so
+    #[arg(long, help_heading = PROXY)]
+    pub(crate) proxy_insecure: bool,
+
+    /// Connect to this Unix socket, whatever the URL says
+    #[cfg(unix)]
+    #[arg(long, value_name = "PATH", help_heading = CONNECTION)]
+    pub(crate) unix_socket: Option<PathBuf>,
+
     /// The most that one dial may take (lookup, connect, handshake)
     #[arg(long, value_name = "SECONDS", value_parser = seconds, help_heading = CONNECTION)]
     pub(crate) connect_timeout: Option<Seconds>,
@@ -169,12 +195,13 @@ pub(crate) struct Args {
 const REQUEST: &str = "Request";
 const TLS: &str = "TLS";
 const CONNECTION: &str = "Connection";
+const PROXY: &str = "Proxy";
 const OUTPUT: &str = "Output";
 const TELEMETRY: &str = "Telemetry";
 
 const LONG_VERSION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
-    "\nProtocols: http https\nFeatures: HTTP/1.1 HTTP/2 TLSv1.2 TLSv1.3 ALPN IPv6 OTLP/gRPC OTLP/HTTP"
+    "\nProtocols: http https\nFeatures: HTTP/1.1 HTTP/2 TLSv1.2 TLSv1.3 ALPN HTTPS-proxy SOCKS5 UnixSockets IPv6 OTLP/gRPC OTLP/HTTP"
 );
 
 const EXAMPLES: &str = "\
@@ -197,6 +224,9 @@ Examples:
   The slowest of 200 requests, 8 at once:
     httptrace --format json -n 200 -c 8 https://example.com/ | jq -s 'max_by(.duration_us)'
 
+  Through a proxy, the way to it being a part of the picture:
+    httptrace -x http://proxy.example:3128 https://example.com/
+
   Spans and metrics to a collector:
     OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318 httptrace https://example.com/
 
@@ -204,7 +234,7 @@ Examples:
     source <(httptrace --generate complete-bash)
 
 Exit codes are curl's: 0 a whole response, 6 no such host, 7 not connected, 28 timeout, 35 and 60 TLS, 130 interrupted.
-A failure is one line on stderr. SSLKEYLOGFILE and the OTEL_* variables are read.";
+A failure is one line on stderr. SSLKEYLOGFILE, the variables of proxies and OTEL_* are read.";
 
 /// What one trace holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,7 +3,7 @@
 
 use std::{error::Error as _, io::Write, process::ExitCode};
 
-use httptrace::{Error, Phase};
+use httptrace::{Error, Phase, dial::ProxyRefusal};
 
 use crate::visible::push_visible;
 
@@ -11,6 +11,12 @@ use crate::visible::push_visible;
 pub(crate) const SCHEME: u8 = 1;
 /// The command line.
 pub(crate) const USAGE: u8 = 2;
+/// The name of a proxy is not resolved, or its URL is none.
+pub(crate) const PROXY_NAME: u8 = 5;
+/// The name of a host is not resolved.
+const NAME: u8 = 6;
+/// No connection.
+pub(crate) const CONNECT: u8 = 7;
 /// A malformed URL.
 pub(crate) const URL: u8 = 3;
 /// An error of an HTTP/2 connection.
@@ -31,6 +37,8 @@ pub(crate) const CLIENT_CERTIFICATE: u8 = 58;
 pub(crate) const CA_FILE: u8 = 77;
 /// An error of an HTTP/2 stream.
 const HTTP2_STREAM: u8 = 92;
+/// A proxy does not speak as one.
+const PROXY: u8 = 97;
 /// Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 
@@ -70,10 +78,11 @@ impl From<&Error> for Failure {
         if SAY_WHY.contains(&error.error_type()) && !cause.is_empty() {
             message.push_str(&format!(": {cause}"));
         }
-        if let Some(fix) = fix(error.error_type(), &cause) {
+        if let Some(fix) = fix(error.error_type(), &cause, error.is_proxy()) {
             message.push_str(&format!(" ({fix})"));
         }
-        Self { code: code_of(error), message, error_type: error.error_type() }
+        let code = if error.is_proxy() { code_of_proxy(error) } else { code_of(error) };
+        Self { code, message, error_type: error.error_type() }
     }
 }
 
@@ -97,13 +106,16 @@ pub(crate) fn warn(text: &str) {
 }
 
 /// Where the name of the error says little, its cause has to.
-const SAY_WHY: [&str; 6] = [
+const SAY_WHY: [&str; 9] = [
     "_OTHER",
     "connect_failed",
     "tls_protocol_error",
     "certificate_invalid",
     "certificate_name_mismatch",
     "invalid_request",
+    "proxy_auth_required",
+    "proxy_refused",
+    "proxy_protocol_error",
 ];
 
 /// The code of this error. A response that breaks the rules of HTTP/2 may end its stream alone, as a malformed head does
@@ -127,13 +139,36 @@ pub(crate) fn code(phase: Phase, error_type: &str) -> u8 {
     row.map_or(RECEIVE, |row| row.code)
 }
 
+/// The code of a request that failed at its proxy: as that of a server, but for its name, and for SOCKS, whose refusals
+/// have no code of their own.
+fn code_of_proxy(error: &Error) -> u8 {
+    let refusal = error.source().and_then(|source| source.downcast_ref::<ProxyRefusal>());
+    let own = code(error.phase(), error.error_type());
+    match refusal {
+        Some(ProxyRefusal::SocksReply(_) | ProxyRefusal::SocksMethods | ProxyRefusal::SocksCredentials) => PROXY,
+        Some(_) | None if own == NAME => PROXY_NAME,
+        Some(_) | None => own,
+    }
+}
+
 /// What can be done about a failure, where it is one thing.
-fn fix(error_type: &str, cause: &str) -> Option<&'static str> {
+fn fix(error_type: &str, cause: &str, of_proxy: bool) -> Option<&'static str> {
     Some(match error_type {
+        "certificate_untrusted" if of_proxy => {
+            "--proxy-cacert FILE trusts its authority, --proxy-insecure any certificate"
+        }
+        "certificate_expired" | "certificate_name_mismatch" if of_proxy => "--proxy-insecure accepts it all the same",
         "certificate_untrusted" => "--cacert FILE trusts its authority, -k any certificate",
         "certificate_expired" | "certificate_name_mismatch" => "-k accepts it all the same",
+        "proxy_auth_required" if cause.contains("credentials") || cause.contains("407") => {
+            "-U USER:PASSWORD gives others"
+        }
         "tls_protocol_error" if cause.contains("InvalidContentType") => {
-            "the server does not speak TLS on this port: try http://"
+            if of_proxy {
+                "the proxy does not speak TLS: try -x http://"
+            } else {
+                "the server does not speak TLS on this port: try http://"
+            }
         }
         _ => return None,
     })
@@ -164,6 +199,8 @@ const CANNOT_CONNECT: &[&str] = &[
     "address_not_available",
     "permission_denied",
     "connect_failed",
+    "proxy_refused",
+    "proxy_auth_required",
 ];
 const BAD_CERTIFICATE: &[&str] = &[
     "certificate_untrusted",
@@ -180,8 +217,14 @@ const CODES: &[Row] = &[
     row(SCHEME, "scheme not supported, redirects included", &["redirect_refused"], &[]),
     row(USAGE, "command line", &["invalid_request"], &[]),
     row(URL, "malformed URL", &[], &[]),
-    row(6, "host's name not resolved", CANNOT_RESOLVE, &[Phase::Dns]),
-    row(7, "no address connected", CANNOT_CONNECT, &[Phase::GetConnection, Phase::Connect, Phase::Tunnel]),
+    row(PROXY_NAME, "proxy's name not resolved, `-x` malformed", &[], &[]),
+    row(NAME, "host's name not resolved", CANNOT_RESOLVE, &[Phase::Dns]),
+    row(
+        CONNECT,
+        "no address connected; proxy refused CONNECT",
+        CANNOT_CONNECT,
+        &[Phase::GetConnection, Phase::Connect],
+    ),
     row(8, "malformed head, too many 1xx", &["malformed_response", "too_many_informational"], &[]),
     row(HTTP2, "HTTP/2 connection error", &["http2_protocol_error", "http2_goaway"], &[]),
     row(18, "body ended early", &["body_incomplete"], &[]),
@@ -199,6 +242,7 @@ const CODES: &[Row] = &[
     row(60, "certificate not accepted", BAD_CERTIFICATE, &[]),
     row(CA_FILE, "CA file unusable", &[], &[]),
     row(HTTP2_STREAM, "HTTP/2 stream error", &["http2_stream_reset"], &[]),
+    row(PROXY, "SOCKS or proxy protocol", &["proxy_protocol_error"], &[Phase::Tunnel]),
     row(100, "response head too large", &["head_too_large"], &[]),
     row(INTERRUPTED, "interrupted", &["canceled"], &[]),
 ];
@@ -247,9 +291,10 @@ mod tests {
 
     #[test]
     fn a_failure_names_what_helps() {
-        assert!(fix("certificate_untrusted", "").is_some_and(|fix| fix.contains("--cacert")));
-        assert!(fix("tls_protocol_error", "received corrupt message of type InvalidContentType").is_some());
-        assert!(fix("tls_protocol_error", "").is_none() && fix("timeout", "").is_none());
+        assert!(fix("certificate_untrusted", "", false).is_some_and(|fix| fix.starts_with("--cacert")));
+        assert!(fix("certificate_untrusted", "", true).is_some_and(|fix| fix.contains("--proxy-cacert")));
+        assert!(fix("tls_protocol_error", "received corrupt message of type InvalidContentType", false).is_some());
+        assert!(fix("tls_protocol_error", "", false).is_none() && fix("timeout", "", false).is_none());
     }
 
     #[test]
@@ -264,6 +309,10 @@ mod tests {
             (Phase::GetConnection, "timeout", 28),
             (Phase::Dns, "no_addresses", 6),
             (Phase::GetConnection, "no_addresses", 7),
+            (Phase::Tunnel, "proxy_refused", 7),
+            (Phase::Tunnel, "proxy_auth_required", 7),
+            (Phase::Tunnel, "proxy_protocol_error", 97),
+            (Phase::Tunnel, "timeout", 28),
             (Phase::Tls, "connection_reset", 35),
             (Phase::Tls, "tls_closed", 35),
             (Phase::Tls, "certificate_untrusted", 60),

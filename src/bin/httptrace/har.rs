@@ -70,7 +70,10 @@ fn entry(timeline: &Timeline, calls: &Calls, received: Option<&HeaderMap>) -> Va
     if let Some(used) = &timeline.connection {
         entry["connection"] = used.info.id.to_string().into();
         entry["_outcome"] = used.outcome.as_str().into();
-        if let Some(peer) = used.info.peer {
+        if let Some(proxy) = &used.info.proxy {
+            // The address is the proxy's then, and the server's is not known.
+            entry["_proxy"] = proxy.to_string().into();
+        } else if let Some(peer) = used.info.peer {
             entry["serverIPAddress"] = peer.ip().to_string().into();
         }
     }

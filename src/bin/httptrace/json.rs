@@ -81,6 +81,9 @@ struct Connection {
     request_number: u64,
     local: Option<String>,
     peer: Option<String>,
+    /// The proxy that it goes through, whose address `peer` is then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proxy: Option<String>,
     /// The kernel's number for the socket: what its own tools know it by.
     #[serde(skip_serializing_if = "Option::is_none")]
     socket_cookie: Option<u64>,
@@ -217,14 +220,16 @@ fn connection(timeline: &Timeline) -> Option<Connection> {
         request_number: used.request_number,
         local: used.info.local.map(|addr| addr.to_string()),
         peer: used.info.peer.map(|addr| addr.to_string()),
+        proxy: used.info.proxy.as_ref().map(ToString::to_string),
         socket_cookie: used.info.socket_cookie.map(std::num::NonZeroU64::get),
         http2_stream_id: timeline.stream_id,
         address_left_dns: used.address_left_dns,
     })
 }
 
+/// The lookup of the server, else of its proxy.
 fn dns(timeline: &Timeline) -> Option<Dns<'_>> {
-    timeline.setup.iter().find_map(|step| match &step.detail {
+    let mut lookups = timeline.setup.iter().filter_map(|step| match &step.detail {
         SetupDetail::Dns { host, addrs, coalesced, facts, .. } => {
             let facts = facts.as_deref();
             Some(Dns {
@@ -240,7 +245,10 @@ fn dns(timeline: &Timeline) -> Option<Dns<'_>> {
             })
         }
         _ => None,
-    })
+    });
+    let first = lookups.next()?;
+    let is_servers = |dns: &Dns<'_>| dns.host.eq_ignore_ascii_case(&timeline.request.host);
+    if is_servers(&first) { Some(first) } else { lookups.find(is_servers).or(Some(first)) }
 }
 
 fn tls(timeline: &Timeline) -> Option<Tls<'_>> {

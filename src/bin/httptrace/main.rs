@@ -22,6 +22,7 @@ mod mark;
 mod output;
 mod plan;
 mod progress;
+mod proxies;
 // The library redacts the URLs and the header fields of its records by these rules.
 #[path = "../../redact.rs"]
 #[allow(dead_code, unreachable_pub, reason = "written for the library, of which the command needs a part")]

@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, header::AUTHORIZATION};
-use httptrace::dial::IpVersion;
+use httptrace::dial::{IpVersion, Proxy};
 use rustls::{
     RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
@@ -22,7 +22,7 @@ use crate::{
     args::{Args, Data, Format, Seconds, TracePer},
     exit::{CA_FILE, Failure, READ, USAGE, WRITE},
     given::{self, Identity, Known},
-    headers, url,
+    headers, proxies, url,
 };
 
 /// All that a run needs to know.
@@ -42,6 +42,11 @@ pub(crate) struct Plan {
     pub(crate) identity: Option<Identity>,
     pub(crate) ip_version: Option<IpVersion>,
     pub(crate) known: Vec<Known>,
+    pub(crate) proxies: Vec<Proxy>,
+    /// Any certificate of a proxy is accepted.
+    pub(crate) proxy_insecure: bool,
+    #[cfg(unix)]
+    pub(crate) unix_socket: Option<PathBuf>,
     pub(crate) protocol: Protocol,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) max_time: Option<Duration>,
@@ -99,6 +104,7 @@ impl Plan {
         }
         let identity = args.cert.as_ref().map(|cert| given::identity(cert, args.key.as_deref())).transpose()?;
         let known = args.resolve.iter().map(|text| given::known(text)).collect::<Result<_, _>>()?;
+        let proxies = proxies::proxies(&args, roots)?;
         let limit = |seconds: Option<Seconds>| seconds.and_then(|Seconds(limit)| limit);
         Ok(Self {
             targets,
@@ -119,6 +125,10 @@ impl Plan {
                 (false, false) => None,
             },
             known,
+            proxies,
+            proxy_insecure: args.proxy_insecure,
+            #[cfg(unix)]
+            unix_socket: args.unix_socket,
             protocol: match (args.http1_1, args.http2_prior_knowledge) {
                 (true, _) => Protocol::Http1,
                 (_, true) => Protocol::Http2PriorKnowledge,

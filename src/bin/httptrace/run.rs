@@ -18,10 +18,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Either, Empty, Full};
 use httptrace::{
     Client, ClientTrace, RequestTimeout, Resends, ResponseBody,
+    dial::Proxy,
     hooks::{GetConnFailedInfo, GetConnInfo, GotConnInfo, PutIdleConnInfo, ResponseDoneInfo},
     timeline::TimelineHandle,
     with_client_trace,
@@ -48,6 +49,9 @@ pub(crate) async fn run(plan: Plan) -> u8 {
     let silent = plan.silent;
     if matches!(plan.trust, Trust::Anything) && !silent {
         warn("warning: -k: any certificate is accepted, so who is on the way can read and change what is sent");
+    }
+    if plan.proxy_insecure && !silent {
+        warn("warning: --proxy-insecure: who is on the way to the proxy can take its place, and is told its password");
     }
     let (telemetry, warnings) = Telemetry::start(&plan);
     let output = Output::start(&plan);
@@ -159,6 +163,11 @@ fn client(
     for known in &plan.known {
         builder = builder.resolve_to(&known.host, known.port, known.addresses.clone());
     }
+    #[cfg(unix)]
+    if let Some(path) = &plan.unix_socket {
+        builder = builder.unix_socket(path);
+    }
+    builder = builder.proxies(plan.proxies.iter().cloned());
     builder.build().map_err(|error| {
         let code = if matches!(plan.trust, Trust::Roots(_)) { CA_FILE } else { USAGE };
         Failure { code, ..Failure::from(&error) }
@@ -349,11 +358,16 @@ impl Run {
             with_client_trace(&mut request, Arc::new(Journal::new(move |calls| reports.calls(tag.0, calls))));
         }
         let several = self.plan.concurrency > 1;
-        let verbose = self.plan.verbose.then(|| Arc::new(Verbose::new(mark, several, hop.method.clone(), &hop.uri)));
+        let verbose = self.plan.verbose.then(|| Arc::new(Verbose::new(mark, several, hop, self.proxy(&hop.uri))));
         if let Some(verbose) = &verbose {
             with_client_trace(&mut request, Arc::clone(verbose) as Arc<dyn ClientTrace>);
         }
         (request, verbose)
+    }
+
+    /// The proxy of a URL.
+    fn proxy(&self, uri: &Uri) -> Option<&Proxy> {
+        self.plan.proxies.iter().find(|proxy| proxy.is_for(uri))
     }
 
     /// What the command ends with: the first failing request's failure, in the order of the requests.

@@ -6,9 +6,9 @@
 use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, Method, StatusCode, Version};
-use httptrace::{ClientTrace, connection::Protocol, hooks::*};
+use httptrace::{ClientTrace, connection::Protocol, dial::Proxy, hooks::*};
 
-use crate::{exit::print, mark::Mark, redact::Rules};
+use crate::{exit::print, mark::Mark, redact::Rules, redirect::Hop};
 
 /// The trace of one hop.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Verbose {
     /// The target as it stands in the request line.
     target: String,
     host: String,
+    /// Who is connected to: the host, or its proxy.
+    reached: String,
     sent: Mutex<Sent>,
 }
 
@@ -30,11 +32,15 @@ struct Sent {
 }
 
 impl Verbose {
-    pub(crate) fn new(mark: Mark, several: bool, method: Method, uri: &http::Uri) -> Self {
+    /// `proxy`: the one that this hop goes through.
+    pub(crate) fn new(mark: Mark, several: bool, hop: &Hop, proxy: Option<&Proxy>) -> Self {
+        let (method, uri) = (hop.method.clone(), &hop.uri);
         let prefix = if several { format!("[{}] ", mark.request) } else { String::new() };
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         let target = Rules::default().field(":path", path.as_bytes());
-        Self { prefix, method, target, host: uri.host().unwrap_or_default().to_owned(), sent: Mutex::default() }
+        let host = uri.host().unwrap_or_default().to_owned();
+        let reached = proxy.map_or_else(|| host.clone(), |proxy| format!("proxy {}", proxy.url()));
+        Self { prefix, method, target, host, reached, sent: Mutex::default() }
     }
 
     fn note(&self, text: &str) {
@@ -75,6 +81,10 @@ impl ClientTrace for Verbose {
         *sent = Sent { connection: connection.id, http2: connection.protocol == Protocol::Http2, fields: Vec::new() };
         drop(sent);
         let peer = connection.peer.map_or_else(|| self.host.clone(), |peer| peer.to_string());
+        let peer = match &connection.proxy {
+            Some(proxy) => format!("{} through {proxy}", self.host),
+            None => peer,
+        };
         let act = if info.reused() { "Re-using connection" } else { "Using new connection" };
         self.note(&format!("{act} #{} to {peer}", connection.id));
     }
@@ -112,10 +122,23 @@ impl ClientTrace for Verbose {
     }
 
     fn connect_done(&self, info: &ConnectDoneInfo<'_>) {
-        let peer = info.addr.map_or_else(|| self.host.clone(), |addr| addr.to_string());
+        let peer = info.addr.map_or_else(|| self.reached.clone(), |addr| addr.to_string());
         match info.error {
             Some(error) => self.note(&format!("{peer}: {error}")),
-            None => self.note(&format!("Connected to {} ({peer})", self.host)),
+            None => self.note(&format!("Connected to {} ({peer})", self.reached)),
+        }
+    }
+
+    fn tunnel_start(&self, info: &TunnelStartInfo<'_>) {
+        self.note(&format!("Asking {}:{} for a tunnel to {}", info.host, info.port, self.host));
+    }
+
+    fn tunnel_done(&self, info: &TunnelDoneInfo<'_>) {
+        match (info.error, info.status) {
+            (Some(error), None) => self.note(&format!("No tunnel: {error}")),
+            (Some(error), Some(status)) => self.note(&format!("No tunnel: {error}, {}", status.as_u16())),
+            (None, Some(status)) => self.note(&format!("Tunnel established, {}", status.as_u16())),
+            (None, None) => self.note("Tunnel established"),
         }
     }
 

@@ -81,6 +81,9 @@ pub(super) fn response(timeline: &Timeline, span: &mut impl Attributes) {
     }
     span.set(CONNECTION_AGE, Fact::Float(used.age.as_secs_f64()));
     span.set(CONNECTION_REQUEST_NUMBER, int(used.request_number));
+    if let Some(proxy) = &used.info.proxy {
+        span.set(CONNECTION_PROXY, Fact::Shared(&proxy.text));
+    }
     if used.address_left_dns {
         span.set(CONNECTION_ADDRESS_LEFT_DNS, Fact::Bool(true));
     }

@@ -54,6 +54,7 @@ fn facts(timeline: &Timeline) -> Vec<String> {
             facts.extend(connection.info.tls.as_ref().map(|tls| format!("TLS {}", tls.version)));
         }
         facts.push(origin(connection));
+        facts.extend(connection.info.proxy.as_ref().map(|proxy| format!("through {proxy}")));
         facts.extend(expiry(timeline, connection));
         facts.extend(connection.keep_alive().map(patience));
     }

@@ -17,6 +17,9 @@ pub(super) fn hints(timeline: &Timeline) -> Vec<String> {
     let Some(error) = &timeline.error else { return Vec::new() };
     let phases = timeline.phases();
     let mut hints = vec![meaning(error).to_owned()];
+    if error.is_proxy() {
+        hints.push("it failed at the proxy: the server itself was not reached".to_owned());
+    }
     hints.extend(cause(error));
     hints.extend(tried(&phases));
     hints.extend(spent(timeline, error, &phases));
@@ -72,6 +75,13 @@ fn meaning(error: &Error) -> &'static str {
         Kind::AddressNotAvailable => "This machine has no local address or port left to connect from.",
         Kind::PermissionDenied => "A rule of this machine, such as a firewall or a sandbox, forbids the connection.",
         Kind::ConnectFailed => "None of the host's addresses could be connected to.",
+        Kind::ProxyAuthRequired => "The proxy does not let this client through without credentials, or not with these.",
+        Kind::ProxyRefused => {
+            "The proxy was asked and said no. Does it allow this host and port? Can it reach them, and look them up?"
+        }
+        Kind::ProxyProtocolError => {
+            "What the proxy sent is no answer. Is it a proxy, and of the kind that its URL says?"
+        }
         Kind::CertificateUntrusted => {
             "No authority that this client trusts has signed it. Is it self-signed, or from a private authority?"
         }

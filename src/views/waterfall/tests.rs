@@ -67,6 +67,7 @@ impl Script {
             socket_cookie: None,
             protocol: Protocol::Http1,
             tls: Some(Box::new(tls)),
+            proxy: None,
             ready: self.at(0),
             setup: None,
             keep_alive: std::sync::OnceLock::new(),

@@ -13,7 +13,7 @@ use http::{Method, Request, Uri};
 use http_body_util::Empty;
 use httptrace::{Client, ClientTrace, hooks::*};
 use opentelemetry::{Context, KeyValue};
-use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
+use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
 
 use super::{OK, hello, now};
 use crate::{
@@ -191,24 +191,7 @@ async fn a_metric_never_has_a_label_without_bound() {
     let all = exporter.get_finished_metrics().expect("an exporter that was not shut down");
     let mut seen = 0;
     for metric in all.iter().flat_map(|resource| resource.scope_metrics()).flat_map(|scope| scope.metrics()) {
-        let series: Vec<Vec<KeyValue>> = match metric.data() {
-            AggregatedMetrics::F64(MetricData::Histogram(data)) => {
-                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
-            }
-            AggregatedMetrics::U64(MetricData::Histogram(data)) => {
-                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
-            }
-            AggregatedMetrics::I64(MetricData::Sum(data)) => {
-                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
-            }
-            AggregatedMetrics::F64(MetricData::Gauge(data)) => {
-                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
-            }
-            AggregatedMetrics::U64(MetricData::Sum(data)) => {
-                data.data_points().map(|point| point.attributes().cloned().collect()).collect()
-            }
-            other => panic!("{}: a kind of metric that this test can't read: {other:?}", metric.name()),
-        };
+        let series = series(metric);
         assert!(
             series.len() <= 3,
             "{}: {} series of 20 equal requests and one that failed",
@@ -221,6 +204,28 @@ async fn a_metric_never_has_a_label_without_bound() {
         }
     }
     assert!(seen > 10, "the labels were not found");
+}
+
+/// The labels of each series of a metric.
+pub(super) fn series(metric: &Metric) -> Vec<Vec<KeyValue>> {
+    match metric.data() {
+        AggregatedMetrics::F64(MetricData::Histogram(data)) => {
+            data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+        }
+        AggregatedMetrics::U64(MetricData::Histogram(data)) => {
+            data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+        }
+        AggregatedMetrics::I64(MetricData::Sum(data)) => {
+            data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+        }
+        AggregatedMetrics::F64(MetricData::Gauge(data)) => {
+            data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+        }
+        AggregatedMetrics::U64(MetricData::Sum(data)) => {
+            data.data_points().map(|point| point.attributes().cloned().collect()).collect()
+        }
+        other => panic!("{}: a kind of metric that this test can't read: {other:?}", metric.name()),
+    }
 }
 
 // 10: a traceparent that the application had set was sent beside the instrumentation's own; exporters traced themselves.

@@ -19,6 +19,9 @@ async fn says(args: &[String], variables: &[(&str, &str)]) -> (Option<i32>, Stri
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("OTEL_")) {
         command.env_remove(name);
     }
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().to_lowercase().ends_with("_proxy")) {
+        command.env_remove(name);
+    }
     command.args(args).envs(variables.iter().copied()).stdin(Stdio::null());
     let output = within("the command", command.output()).await.expect("it runs");
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -65,7 +68,7 @@ async fn nothing_that_the_command_says_is_secret() {
             assert_says_nothing(&format!("{format}, {code}"), &said);
             shown += usize::from(said.contains("REDACTED:REDACTED@") && said.contains("%73ig=REDACTED"));
         }
-        assert_eq!(shown, 6, "{format}: the URLs that were reached for are shown");
+        assert_eq!(shown, 8, "{format}: the URLs that were reached for are shown");
         let received = format!("{:?}", collector.received());
         assert_says_nothing(&format!("{format}, exported"), &received);
         assert!(received.contains("%73ig=REDACTED") && received.contains("http.client.request.duration"), "{received}");
@@ -116,6 +119,15 @@ fn runs(key: &str) -> Vec<(Targets, i32)> {
     let mut moved = of(moved, "http", 1);
     moved.urls[0] = moved.urls[0].replace(&format!("{USERINFO}@"), "");
     moved.urls.extend(["-u", USERINFO, "-L", "-v"].map(str::to_owned));
+    let proxy_of = |origin: Origin, options: &[&str], target: &str| {
+        let proxy = format!("http://{USERINFO}@{}", origin.addr());
+        let mut targets = Targets { urls: vec![url(target, "127.0.0.1")], _origins: vec![origin], _refusing: None };
+        targets.urls.extend(["-v", "-x", &proxy].iter().chain(options).map(|&option| option.to_owned()));
+        targets
+    };
+    let refusing_proxy = Origin::plain().script([ReadHead, write(answer("407 geheim")), AwaitClose]);
+    let forwarding = Origin::plain().script([ReadHead, write(answer("200 OK")), AwaitClose]);
+    let no_proxy = Origin::plain().script([]);
     let mut told = of(answered(), "http", 2);
     told.urls.push("-v".to_owned());
     let mut unusable = of(answered(), "https", 1);
@@ -123,6 +135,9 @@ fn runs(key: &str) -> Vec<(Targets, i32)> {
     vec![
         (moved, 3),
         (told, 0),
+        (proxy_of(refusing_proxy, &[], "https"), 7),
+        (proxy_of(forwarding, &["-U", USERINFO, "--noproxy", "geheim.test"], "http"), 0),
+        (proxy_of(no_proxy, &["-x", "ftp://geheim:geheim@a.test"], "http"), 7),
         (unusable, 58),
         (of(answered(), "http", 3), 0),
         (refused, 7),

@@ -8,7 +8,7 @@ use http::{HeaderName, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, StreamBody};
 use httptrace::{
     BoxError, Client, ClientBuilder, ClientTrace, Error,
-    dial::{Resolve, ResolveError, Resolving},
+    dial::{Proxy, Resolve, ResolveError, Resolving},
     hooks::*,
     otlp::{self, Protocol},
     timeline::TimelineHandle,
@@ -69,7 +69,10 @@ async fn nothing_that_an_application_says_is_secret() {
         "hook got_1xx_response: Got1xxResponseInfo",
         "hook retry: RetryInfo",
         "hook dns_done: DnsDoneInfo",
+        "hook tunnel_done: TunnelDoneInfo",
         "hook tls_handshake_done: TlsHandshakeDoneInfo",
+        "credentials: Some(REDACTED)",
+        "through http://127.0.0.1",
         "collected span GET",
         "collected metric http.client.request.duration",
         "WARN httptrace::otlp",
@@ -92,6 +95,9 @@ async fn nothing_that_an_application_says_is_secret() {
         "canceled",
         "request_body_failed",
         "invalid_request",
+        "proxy_auth_required",
+        "proxy_refused",
+        "proxy_protocol_error",
         "http2_goaway",
         "http2_stream_reset",
     ] {
@@ -327,6 +333,7 @@ async fn failures() {
     let leaving = [head(1, 200, &[("set-cookie", WORD)], false), goaway(0, 2)].concat();
     scripted(Origin::plain(), knows, h2(leaving)).await;
 
+    through_proxies().await;
     let refusing = Refusing::new();
     let uri: Uri = format!("http://{}/", refusing.addr()).parse().expect("a URL");
     sent(&client(Client::builder()), full(&uri), true).await;
@@ -347,6 +354,50 @@ async fn failures() {
     let given_up = client.request(full(&silent.url("/")));
     assert!(tokio::time::timeout(Duration::from_millis(50), given_up).await.is_err(), "no answer");
     say!("failed as canceled");
+}
+
+/// A proxy with credentials, which repeats them, in each way that one fails.
+async fn through_proxies() {
+    let at = |scheme: &str, origin: &Origin| {
+        let host = if origin.is_tls() { "origin.test" } else { "127.0.0.1" };
+        let proxy = Proxy::all(&format!("{scheme}://{USERINFO}@{host}:{}/{WORD}?{QUERY}", origin.addr().port()));
+        let proxy = proxy.expect("a URL").no_proxy("a.test");
+        let proxy = if origin.is_tls() { proxy.root_certificates(vec![origin.root_certificate()]) } else { proxy };
+        say!("{proxy:?} {proxy:#?} {}", proxy.url());
+        proxy
+    };
+    let answer = |status: &str| write(format!("HTTP/1.1 {status} {WORD}\r\n{ANSWER}content-length: 6\r\n\r\n{WORD}"));
+    let user = 3 + "geheim-user".len() + "geheim-pass".len();
+    let scripts = [
+        ("http", vec![ReadHead, answer("407"), AwaitClose]),
+        ("http", vec![ReadHead, answer("403"), AwaitClose]),
+        ("http", vec![ReadHead, write(format!("{WORD}\r\n{ANSWER}\r\n")), AwaitClose]),
+        ("http", vec![ReadHead, write(format!("HTTP/1.1 200 {WORD}\r\n{ANSWER}\r\n{WORD}")), AwaitClose]),
+        ("socks5h", vec![Step::Read(4), write(vec![5, 2]), Step::Read(user), write(vec![1, 1]), Close]),
+        ("socks5h", vec![Step::Read(4), write(WORD), AwaitClose]),
+    ];
+    let target = Uri::from_static("https://127.0.0.1/");
+    for (scheme, script) in scripts {
+        let proxy = Origin::plain().script(script);
+        let client = client(Client::builder().proxy(at(scheme, &proxy)));
+        sent(&client, full(&target), true).await;
+    }
+    let proxy = Origin::tls_with_alpn(&["http/1.1"]).script([ReadHead, answer("407"), AwaitClose]);
+    sent(&client(Client::builder().proxy(at("https", &proxy))), full(&target), true).await;
+    let proxy = Origin::plain().script([ReadHead, Step::Read(6), answer("200"), AwaitClose]);
+    let uri = Uri::from_static("http://127.0.0.1/");
+    let mut request = full(&uri);
+    request.headers_mut().remove("proxy-authorization");
+    sent(&client(Client::builder().proxy(at("http", &proxy))), request, true).await;
+    let told = String::from_utf8(proxy.record().connections[0].received.clone()).expect("text");
+    assert!(told.contains("proxy-authorization: Basic Z2VoZWltLXVzZXI6Z2VoZWltLXBhc3M="), "{told}");
+    for url in [
+        format!("socks4://{USERINFO}@a.test"),
+        format!("http://{USERINFO}@a.test:{WORD}"),
+        format!("http://{USERINFO}@"),
+    ] {
+        failed(&Proxy::all(&url).expect_err("no proxy's URL"), true);
+    }
 }
 
 /// Whose cause is the application's own error, which says what it likes to who asks for it.

@@ -28,8 +28,8 @@ impl ExpectedTimeline {
     }
 
     /// Exactly these phases, in the order of their starts.
-    pub(crate) fn phases<const N: usize>(mut self, names: [&str; N]) -> Self {
-        self.phases = Some(names.map(str::to_owned).to_vec());
+    pub(crate) fn phases<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.phases = Some(names.into_iter().map(str::to_owned).collect());
         self
     }
 

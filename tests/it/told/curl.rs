@@ -10,9 +10,9 @@ use super::{
 };
 use crate::support::{
     frames::{DATA, HEADERS, PREFACE, data, frame, goaway, greeting, head, reset},
-    origin::Origin,
+    origin::{Origin, Refusing},
     script::{
-        Step::{self, AwaitClose, Close, Read, ReadFrame, ReadHead},
+        Step::{self, AwaitClose, Close, Read, ReadFrame, ReadHead, Stall},
         write,
     },
     within,
@@ -31,6 +31,9 @@ mod rule {
     pub(super) const SCHEME: &str = "1: scheme not supported (curl speaks this one)";
     pub(super) const CERTIFICATE: &str =
         "58: client certificate unusable, told before anything is sent (curl: when it is needed)";
+    pub(super) const TRUST: &str = "77: CA file unusable, told before anything is sent (curl: when it is needed)";
+    pub(super) const REFUSED: &str = "7: proxy refused CONNECT (curl: receiving failed)";
+    pub(super) const PROXY: &str = "97: SOCKS or proxy protocol (curl: what befell HTTP)";
     pub(super) const OPTION: &str = "2: command line (the command does not have this option)";
 }
 
@@ -61,7 +64,10 @@ fn folder() -> PathBuf {
 async fn curl(args: &[String]) -> Option<i32> {
     // Without a terminal to ask for a password at. `-q`: not what a file of the machine's user says.
     let mut command = tokio::process::Command::new("setsid");
-    command.args(["--wait", "curl", "-q", "-s", "--noproxy", "*"]).args(args).kill_on_drop(true);
+    command.args(["--wait", "curl", "-q", "-s"]).args(args).kill_on_drop(true);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().to_lowercase().ends_with("_proxy")) {
+        command.env_remove(name);
+    }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     within("curl", command.status()).await.expect("curl is installed").code()
 }
@@ -94,7 +100,7 @@ fn others() -> Vec<(Case, Option<&'static str>)> {
     let refused = &["redirect_refused"][..];
     let hello = Origin::plain().script([Read(1), Close]);
     let url = format!("https://{}/", hello.addr());
-    vec![
+    let mut all = vec![
         (http1("malformed head", "what is this\r\n\r\n".into(), (8, "response-read", &[])), Some(rule::HEAD)),
         (http1("60 interim responses", many, (8, "response-wait", &[])), Some(rule::HEAD)),
         (http1("head of 400 kB", large, (100, "response-read", &[])), Some(rule::LARGE)),
@@ -120,6 +126,111 @@ fn others() -> Vec<(Case, Option<&'static str>)> {
         (redirect("redirect to a malformed URL", "http://a:b/", &[], (3, "request", refused)), None),
         (Case::of_origin("-f and 404", missing, &["-f"], (22, "", &[])), None),
         (Case::new("closed in the TLS handshake", hello, &["-k", &url], (35, "tls", &[])), None),
+    ];
+    all.extend(of_proxies());
+    all
+}
+
+/// Failures at a proxy that plays a script.
+fn of_proxies() -> Vec<(Case, Option<&'static str>)> {
+    let proxy = |name, scheme: &str, options: &[&str], target, steps: Vec<Step>, told| {
+        let origin = Origin::plain().script(steps);
+        let url = format!("{scheme}://{}", origin.addr());
+        Case::new(name, origin, &[&["-x", &url], options, &[target]].concat(), told)
+    };
+    let (http, https) = ("http://origin.test/", "https://origin.test/");
+    let answer = |status: &str| write(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n"));
+    let tunnel = (7, "tunnel", &[][..]);
+    let (greeted, asked) = (|| [Read(3), write(vec![5, 0])], || Read(18));
+    let socks = |reply: u8| {
+        let [first, second] = greeted();
+        vec![first, second, asked(), write(vec![5, reply, 0, 1, 0, 0, 0, 0, 0, 0]), Close]
+    };
+    let refusing = Refusing::new();
+    let dead = format!("http://{}", refusing.addr());
+    let encrypted = Origin::tls().script([ReadHead, Close]);
+    let untrusted = format!("https://127.0.0.1:{}", encrypted.addr().port());
+    vec![
+        (
+            proxy("proxy: 403 to CONNECT", "http", &[], https, vec![ReadHead, answer("403 No"), Close], tunnel),
+            Some(rule::REFUSED),
+        ),
+        (
+            proxy("proxy: 407 to CONNECT", "http", &[], https, vec![ReadHead, answer("407 No"), Close], tunnel),
+            Some(rule::REFUSED),
+        ),
+        (proxy("proxy: 407 to GET", "http", &[], http, vec![ReadHead, answer("407 No"), Close], (0, "", &[])), None),
+        (
+            proxy(
+                "proxy: garbage",
+                "http",
+                &[],
+                https,
+                vec![ReadHead, write("what is this\r\n\r\n"), Close],
+                (97, "tunnel", &[]),
+            ),
+            Some(rule::PROXY),
+        ),
+        (proxy("proxy: closed", "http", &[], https, vec![ReadHead, Close], (97, "tunnel", &[])), Some(rule::PROXY)),
+        (
+            proxy(
+                "proxy: no TLS behind it",
+                "http",
+                &["-k"],
+                https,
+                vec![ReadHead, answer("200 OK"), Read(9), write("no TLS at all"), Close],
+                (35, "tls", &[]),
+            ),
+            None,
+        ),
+        (
+            proxy(
+                "proxy: silent",
+                "http",
+                &["--connect-timeout", "1"],
+                https,
+                vec![ReadHead, Stall],
+                (28, "tunnel", &[]),
+            ),
+            None,
+        ),
+        (proxy("SOCKS: refused", "socks5h", &[], http, socks(5), (97, "tunnel", &[])), None),
+        (proxy("SOCKS: not allowed", "socks5h", &[], http, socks(2), (97, "tunnel", &[])), None),
+        (
+            proxy(
+                "SOCKS: wants credentials",
+                "socks5h",
+                &[],
+                http,
+                vec![Read(3), write(vec![5, 255]), Close],
+                (97, "tunnel", &[]),
+            ),
+            None,
+        ),
+        (
+            proxy(
+                "SOCKS: garbage",
+                "socks5h",
+                &[],
+                http,
+                vec![Read(3), write("what is this"), Close],
+                (97, "tunnel", &[]),
+            ),
+            None,
+        ),
+        (proxy("SOCKS: closed", "socks5h", &[], http, vec![Read(3), Close], (97, "tunnel", &[])), None),
+        (Case::new("proxy: refused", refusing, &["-x", &dead, http], (7, "connect", &[])), None),
+        (Case::new("proxy: name not found", (), &["-x", "http://no-such-name.invalid:1", http], (5, "dns", &[])), None),
+        (
+            Case::new(
+                "server: name not found by socks5",
+                (),
+                &["-x", &dead.replace("http", "socks5"), "http://no-such-name.invalid/"],
+                (6, "dns", &[]),
+            ),
+            None,
+        ),
+        (Case::new("proxy: its certificate", encrypted, &["-k", "-x", &untrusted, http], (60, "tls", &[])), None),
     ]
 }
 
@@ -169,8 +280,18 @@ fn bad_input(url: &str) -> Vec<Row> {
         row(&["--cert", &missing, url], Some(rule::CERTIFICATE)),
         row(&["--cert", &missing, &https], None),
         row(&["--cert", &garbage, &https], None),
-        row(&["-x", "http://127.0.0.1:1", url], Some(rule::OPTION)),
-        row(&["--noproxy", "*", url], Some(rule::OPTION)),
+        row(&["--noproxy", "*", url], None),
+        row(&["-x", "http://127.0.0.1:1", "--noproxy", "*", url], None),
+        row(&["-x", "http://127.0.0.1:1", "--noproxy", "127.0.0.0/8", url], None),
+        row(&["-x", "http://127.0.0.1:1", "--noproxy", "a,*", url], None),
+        row(&["-x", "", url], None),
+        row(&["-x", "foo://a.invalid", url], None),
+        row(&["-x", "http://a.invalid:99999", url], None),
+        row(&["-x", "http://", url], None),
+        row(&["-x", "http://joe:secret@", url], None),
+        row(&["-x", "http://127.0.0.1:1", "-U", "joe", "--noproxy", "*", url], Some(rule::INPUT)),
+        row(&["-x", "https://127.0.0.1:1", "--proxy-cacert", &missing, url], Some(rule::TRUST)),
+        row(&["--unix-socket", &missing, url], None),
         row(&[url, "-d", &data], Some(rule::FILE)),
         row(&[url, "--data-binary", &data], Some(rule::FILE)),
         row(&[url, "-o", &missing], None),
