@@ -196,7 +196,7 @@ mod tests {
     fn told(values: &[&str]) -> String {
         let bytes: Vec<_> = values.iter().map(|value| value.as_bytes()).collect();
         let one = |metric: &ServerMetric| {
-            let dur = metric.duration.map_or_else(String::new, |dur| format!("={}", dur.as_secs_f64() * 1e3));
+            let dur = metric.duration.map_or_else(String::new, |dur| format!("={}", dur.as_nanos() as f64 / 1e6));
             let desc = metric.description.as_ref().map_or_else(String::new, |desc| format!(":{desc}"));
             format!("{}{dur}{desc}", metric.name)
         };
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_duration_that_makes_no_sense_is_none() {
-        for value in ["-1", "nan", "inf", "1e300", "x", "86400001", "0x10", "1,5"] {
+        for value in ["-1", "nan", "inf", "1e300", "x", "86400001", "0x10"] {
             assert_eq!(timing(&[format!("a;dur={value}").as_bytes()]).metrics[0].duration, None, "{value}");
         }
         assert_eq!(told(&["a;dur=0, b;dur=1e2, c;dur=.5"]), "a=0 b=100 c=0.5");

@@ -103,7 +103,7 @@ pub(super) fn gathered(timeline: &Timeline, span: &mut impl Attributes) {
     if let Some(timing) = &facts.server_timing {
         let metrics = timing.metrics.iter().map(|metric| match metric.duration {
             // As it is written in the field, so that whoever knows that knows this.
-            Some(duration) => format!("{};dur={}", metric.name, duration.as_secs_f64() * 1e3).into(),
+            Some(duration) => format!("{};dur={}", metric.name, duration.as_nanos() as f64 / 1e6).into(),
             None => metric.name.clone().into(),
         });
         span.put(KeyValue::new(SERVER_TIMING_METRICS, Value::Array(Array::String(metrics.collect()))));
