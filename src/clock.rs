@@ -56,7 +56,10 @@ impl TimeAnchor {
     /// The wall time of a monotonic moment, before or after the anchor.
     #[must_use]
     pub fn system(&self, at: Instant) -> SystemTime {
-        if at >= self.instant {
+        if at == self.instant {
+            // What starts with the anchor: every CLIENT span.
+            self.system
+        } else if at > self.instant {
             self.system + at.duration_since(self.instant)
         } else {
             self.system.checked_sub(self.instant.duration_since(at)).unwrap_or(SystemTime::UNIX_EPOCH)

@@ -557,8 +557,8 @@ pub(crate) fn must_close(
         Some(CloseReason::Http10)
     } else if asks_to_close(headers) {
         Some(CloseReason::ConnectionClose)
-    } else if headers.contains_key(http::header::CONTENT_LENGTH)
-        && headers.contains_key(http::header::TRANSFER_ENCODING)
+    } else if headers.contains_key(http::header::TRANSFER_ENCODING)
+        && headers.contains_key(http::header::CONTENT_LENGTH)
     {
         // Two ends: who reads the other one finds a second response (RFC 9112 §6.3).
         Some(CloseReason::ProtocolError)

@@ -108,15 +108,18 @@ impl Frames {
                 let skipped = self.preface.min(bytes.len());
                 self.preface -= skipped;
                 bytes = &bytes[skipped..];
+            } else if self.filled == 0
+                && let Some((header, rest)) = bytes.split_first_chunk()
+            {
+                // Nearly every header is whole.
+                (self.header, self.filled, bytes) = (*header, HEADER, rest);
+                self.begin(&mut tell);
             } else if self.filled < HEADER {
                 let taken = (HEADER - self.filled).min(bytes.len());
                 self.header[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
                 self.filled += taken;
                 bytes = &bytes[taken..];
                 if self.filled == HEADER {
-                    let [a, b, c, ..] = self.header;
-                    self.length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-                    self.left = self.length;
                     self.begin(&mut tell);
                 }
             } else {
@@ -156,6 +159,9 @@ impl Frames {
     }
 
     fn begin(&mut self, tell: &mut impl FnMut(Fact)) {
+        let [a, b, c, ..] = self.header;
+        self.length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.left = self.length;
         self.payload.clear();
         let stream = self.stream();
         match self.kind() {
@@ -178,8 +184,9 @@ impl Frames {
             PING | GOAWAY => 8,
             SETTINGS => MAX_SETTINGS,
             // The padding's length.
-            HEADERS => 1,
-            _ => 0,
+            HEADERS if self.has(PADDED) => 1,
+            HEADERS | CONTINUATION => 0,
+            _ => return,
         };
         let room = worth.saturating_sub(self.payload.len()).min(bytes.len());
         self.payload.extend_from_slice(&bytes[..room]);
@@ -190,6 +197,9 @@ impl Frames {
 
     /// The part of a header block in these bytes of the payload: without padding and priority (RFC 9113 §6.2).
     fn keep_fragment(&mut self, bytes: &[u8], offset: usize) {
+        if self.block.is_none() {
+            return;
+        }
         let first = self.kind() == HEADERS;
         let padded = first && self.has(PADDED);
         let begin = usize::from(padded) + if first && self.has(PRIORITY) { 5 } else { 0 };
