@@ -44,7 +44,7 @@ const TWO_HEADS: [&str; 3] =
 /// The codes of the README's table that an origin can cause, in its words.
 const CODES: [(i32, &str); 13] = [
     (0, "a whole response to every request, any status"),
-    (7, "no address connected"),
+    (7, "no address connected; proxy refused CONNECT"),
     (8, "malformed head, too many 1xx"),
     (16, "HTTP/2 connection error"),
     (18, "body ended early"),

@@ -76,11 +76,11 @@ fn soak(size: &Size) {
 
     let load = Arc::new(Load::new(client.clone(), origins, Arc::clone(&books)));
     ours.block_on(Arc::clone(&load).run(0..size.first));
-    let before = quiet(&ours, &client, None);
+    let before = Held::settled(ours.handle(), &client, None);
     let outages = collector.outages(&load, size.first..size.requests);
     ours.block_on(Arc::clone(&load).run(size.first..size.requests));
     outages.join().expect("the collector's own thread");
-    let after = quiet(&ours, &client, Some(&before));
+    let after = Held::settled(ours.handle(), &client, Some(&before));
     ours.block_on(client.shutdown(process::PATIENCE));
     drop((load.take_client(), client));
     let ended = ours.block_on(guard.shutdown_async());
@@ -106,10 +106,4 @@ fn soak(size: &Size) {
 
 fn runtime(threads: usize) -> Runtime {
     Builder::new_multi_thread().worker_threads(threads).enable_all().build().expect("threads")
-}
-
-/// What is held once nothing is under way and nothing idle; compared with what was held before, it is waited for.
-fn quiet(runtime: &Runtime, client: &Client, before: Option<&Held>) -> Held {
-    client.close_idle_connections();
-    Held::settled(runtime.handle(), before)
 }

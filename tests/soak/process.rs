@@ -2,6 +2,7 @@
 
 use std::{fmt, fs, thread, time::Duration};
 
+use httptrace::Client;
 use tokio::runtime::Handle;
 
 /// Far longer than anything here takes: it only turns a hang into a failure.
@@ -22,11 +23,13 @@ impl Held {
         Self { descriptors, tasks: runtime.metrics().num_alive_tasks(), memory: resident * 4096 }
     }
 
-    /// Once no task is alive and no descriptor more is open than before; or what there is when that does not come.
-    pub(crate) fn settled(runtime: &Handle, before: Option<&Self>) -> Self {
+    /// Once no task is alive and no descriptor more is open than before; or what there is when that does not come. What is
+    /// idle is closed again and again: a dial that went on without its request may have pooled its connection meanwhile.
+    pub(crate) fn settled(runtime: &Handle, client: &Client, before: Option<&Self>) -> Self {
         let pause = Duration::from_millis(20);
         let mut last = Self::now(runtime);
         for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
+            client.close_idle_connections();
             thread::sleep(pause);
             let now = Self::now(runtime);
             let rests = now.descriptors == last.descriptors;
