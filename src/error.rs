@@ -110,7 +110,7 @@ impl Error {
     }
 
     /// It was a proxy that failed, and not the server behind it: its name, its address, its own TLS, or its answer. What it
-    /// said is the [`source`](std::error::Error::source), a [`ProxyRefusal`](crate::dial::ProxyRefusal).
+    /// said is the [`source`](std::error::Error::source), a [`ProxyRefusal`].
     #[must_use]
     pub fn is_proxy(&self) -> bool {
         self.0.at_proxy || self.phase() == Phase::Tunnel

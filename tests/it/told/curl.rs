@@ -34,6 +34,7 @@ mod rule {
     pub(super) const TRUST: &str = "77: CA file unusable, told before anything is sent (curl: when it is needed)";
     pub(super) const REFUSED: &str = "7: proxy refused CONNECT (curl: receiving failed)";
     pub(super) const PROXY: &str = "97: SOCKS or proxy protocol (curl: what befell HTTP)";
+    pub(super) const NAME: &str = "6: host's name not resolved (curl goes to the proxy first, which nobody is at here)";
     pub(super) const OPTION: &str = "2: command line (the command does not have this option)";
 }
 
@@ -228,7 +229,7 @@ fn of_proxies() -> Vec<(Case, Option<&'static str>)> {
                 &["-x", &dead.replace("http", "socks5"), "http://no-such-name.invalid/"],
                 (6, "dns", &[]),
             ),
-            None,
+            Some(rule::NAME),
         ),
         (Case::new("proxy: its certificate", encrypted, &["-k", "-x", &untrusted, http], (60, "tls", &[])), None),
     ]
