@@ -5,8 +5,6 @@
 //! lock.
 
 use std::{
-    error::Error as StdError,
-    fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +19,7 @@ use hyper::body::Incoming;
 use super::{
     Stream,
     body::Carrying,
+    failure::{BodyError, TooManyInterim},
     gathering::Gathering,
     upload::{May, Upload},
     wire::Wire,
@@ -642,35 +641,6 @@ impl Exchange {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-/// The peer sends interim responses and no answer.
-#[derive(Debug)]
-pub(super) struct TooManyInterim;
-
-impl fmt::Display for TooManyInterim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("more interim responses than are taken")
-    }
-}
-
-impl StdError for TooManyInterim {}
-
-/// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
-/// tells that the stream was reset.
-#[derive(Debug, Clone)]
-pub(super) struct BodyError(pub(super) Arc<dyn StdError + Send + Sync>);
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request body failed")
-    }
-}
-
-impl StdError for BodyError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
     }
 }
 
