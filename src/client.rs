@@ -528,7 +528,7 @@ impl Call {
         // What is sent now: with the fields that frame it, and its host.
         self.attempt.capture(&self.inner.capture.request, &head.headers);
         let exchange = self.attempt.exchange(&head, &shared, terms);
-        if shared.info.protocol == Protocol::Http2 && self.attempt.info.is_some() {
+        if shared.info.protocol == Protocol::Http2 && self.attempt.reported {
             keep_out_of_table(&mut head.headers);
         }
         let body = RequestBody::new(payload, Arc::clone(&exchange), shared.info.protocol);

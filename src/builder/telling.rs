@@ -17,7 +17,7 @@ use crate::views::{metrics::Metrics, spans::Spans};
 use crate::{
     clock::TimeAnchor,
     hooks::ClientTrace,
-    timeline::{Report, Reporter, RequestInfo, Timeline},
+    timeline::{Asked, Report, Reporter, Timeline},
 };
 
 /// Who hears of requests.
@@ -103,13 +103,13 @@ impl ClientBuilder {
 struct Callback(Arc<dyn Fn(&Timeline) + Send + Sync>);
 
 impl Reporter for Callback {
-    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         Some(Arc::new(self.clone()))
     }
 }
 
 impl Report for Callback {
-    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn again(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         Some(Arc::new(self.clone()))
     }
 

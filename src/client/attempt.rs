@@ -15,12 +15,15 @@ use crate::{
         emit::{GetConn, Hooks},
     },
     pool::PoolKey,
-    timeline::{Recorder, Reports, RequestInfo, Tag, answers},
+    timeline::{Asked, Recorder, Reports, RequestInfo, Tag, answers},
 };
 
 /// One attempt of a call.
 pub(super) struct Attempt {
     pub(super) hooks: Hooks,
+    /// Whether any reporter was asked, so that the header may have a `traceparent`.
+    pub(super) reported: bool,
+    /// Absent if nobody wanted it: nothing of this attempt is recorded then.
     pub(super) info: Option<Arc<RequestInfo>>,
     pub(super) recorder: Option<Arc<Recorder>>,
     pub(super) reports: Reports,
@@ -43,15 +46,21 @@ impl Attempt {
         };
         let wanted = inner.timeline
             || inner.reporters.iter().any(|reporter| contained(|| reporter.is_listening()) == Some(true));
-        let mut this =
-            Self { hooks: Hooks::default(), info: None, recorder: None, reports: Reports::default(), get_conn: None };
+        let mut this = Self {
+            hooks: Hooks::default(),
+            reported: wanted,
+            info: None,
+            recorder: None,
+            reports: Reports::default(),
+            get_conn: None,
+        };
         if !wanted && user.is_none() {
             return this;
         }
         let anchor = TimeAnchor::new();
         if wanted {
             let resends = head.extensions.get::<Resends>().map(|resends| resends.0.fetch_add(1, Ordering::Relaxed));
-            let info = Arc::new(RequestInfo {
+            let make = |head: &Parts| RequestInfo {
                 method: head.method.clone(),
                 url: inner.redaction.url(&head.uri),
                 host: inner.host(key.host()),
@@ -61,16 +70,18 @@ impl Attempt {
                 resend_count: resends.unwrap_or(attempt - 1),
                 retry_reason: before.map(|(_, reason)| reason),
                 tag: head.extensions.get::<Tag>().copied(),
-            });
+            };
+            let asked = Asked::new(&make);
             this.reports = match before {
-                Some((before, _)) => before.reports.answers(|report| report.again(head, &info, anchor)).collect(),
-                None => answers(&inner.reporters, |reporter| reporter.started(head, &info, anchor)).collect(),
+                Some((before, _)) => before.reports.answers(|report| report.again(head, &asked, anchor)).collect(),
+                None => answers(&inner.reporters, |reporter| reporter.started(head, &asked, anchor)).collect(),
             };
             if inner.timeline || this.reports.record() {
                 let reports = this.reports.iter().cloned();
-                this.recorder = Some(Arc::new(Recorder::new(anchor, Arc::clone(&info), reports, inner.timeline)));
+                let info = Arc::clone(asked.info(head));
+                this.recorder = Some(Arc::new(Recorder::new(anchor, info, reports, inner.timeline)));
             }
-            this.info = Some(info);
+            this.info = asked.into_made();
             // An attempt that gets no connection has them too.
             this.capture(&inner.capture.request, &head.headers);
         }

@@ -1,7 +1,7 @@
 //! The request's head as it is sent: the protocol's form of the target, and all framing fields.
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Uri, Version,
+    HeaderMap, HeaderValue, Method, Uri, Version,
     header::{AUTHORIZATION, CONTENT_LENGTH, Entry, HOST, PROXY_AUTHORIZATION, TRANSFER_ENCODING},
     request::Parts,
 };
@@ -70,8 +70,12 @@ pub(super) fn prepare(head: &mut Parts, payload: &Payload, key: &PoolKey, conn: 
         }
         Protocol::Http2 => {
             head.version = Version::HTTP_2;
-            head.headers.remove(HOST);
-            head.headers.remove(TRANSFER_ENCODING);
+            for name in [HOST, TRANSFER_ENCODING] {
+                // A look at each name costs less than a hash, where there are few.
+                if head.headers.keys().any(|field| *field == name) {
+                    head.headers.remove(name);
+                }
+            }
             let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
             if key.has_userinfo() || path.is_empty() {
                 head.uri = whole(&head.uri, key);
@@ -97,9 +101,10 @@ fn name_self(headers: &mut HeaderMap, proxy: &ProxyInfo) {
 /// HTTP/2: no `traceparent` ever comes again, so it is written without a place in the header table (RFC 7541 §6.2.3). It
 /// would be compared with all those before it, and drive out what does come again.
 pub(super) fn keep_out_of_table(headers: &mut HeaderMap) {
-    static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-    if let Some(value) = headers.get_mut(&TRACEPARENT) {
-        value.set_sensitive(true);
+    for (name, value) in headers {
+        if name == "traceparent" {
+            value.set_sensitive(true);
+        }
     }
 }
 

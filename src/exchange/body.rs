@@ -22,9 +22,10 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use super::{
-    After, Loan, failure,
+    After, Loan,
+    failure::{self, BodyError},
     gathering::Gathering,
-    marks::{BodyError, Exchange},
+    marks::Exchange,
     upload::May,
 };
 use crate::{

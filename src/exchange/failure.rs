@@ -1,8 +1,8 @@
 //! What hyper's errors mean: the kind out of the closed set, the phase from the marks.
 
-use std::io;
+use std::{error::Error as StdError, fmt, io, sync::Arc};
 
-use super::marks::{Exchange, TooManyInterim};
+use super::marks::Exchange;
 use crate::{
     error::{Error, Kind, find},
     hooks::{CloseReason, RetryReason},
@@ -152,4 +152,33 @@ pub(super) fn refused(error: &hyper::Error, exchange: &Exchange, goaway: Option<
     // Above the last stream, or without one: it was still on its way to the wire when the server closed.
     let above = marks.stream_id.map_or(!marks.dispatched, |stream| stream > last);
     above.then_some(RetryReason::GoAway)
+}
+
+/// The peer sends interim responses and no answer.
+#[derive(Debug)]
+pub(super) struct TooManyInterim;
+
+impl fmt::Display for TooManyInterim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("more interim responses than are taken")
+    }
+}
+
+impl StdError for TooManyInterim {}
+
+/// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
+/// tells that the stream was reset.
+#[derive(Debug, Clone)]
+pub(super) struct BodyError(pub(super) Arc<dyn StdError + Send + Sync>);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request body failed")
+    }
+}
+
+impl StdError for BodyError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
 }

@@ -14,7 +14,7 @@ use super::{
     heads::{Heads, Seen, fields_of_block, fields_of_head, status_of_block},
     marks::Exchange,
     sensor::end_of_head,
-    wire::Wire,
+    wire::{Known, Wire},
 };
 use crate::{clock, connection::Protocol, hooks::emit::Hooks};
 
@@ -163,6 +163,8 @@ struct Talk {
     exchanges: Vec<Arc<Exchange>>,
     out: Frames,
     inbound: Frames,
+    sending: Known,
+    receiving: Known,
     moment: Instant,
     piece: usize,
 }
@@ -172,8 +174,9 @@ const MOST_REQUESTS: usize = 16;
 
 impl Talk {
     fn new(moment: Instant, piece: usize) -> Self {
-        let wire = Arc::new(Wire::new(Protocol::Http2, None));
-        Self { wire, exchanges: Vec::new(), out: Frames::inbound(), inbound: Frames::inbound(), moment, piece }
+        let wire = Arc::new(Wire::new(Protocol::Http2, true, None));
+        let (out, inbound) = (Frames::inbound(), Frames::inbound());
+        Self { wire, exchanges: Vec::new(), out, inbound, sending: None, receiving: None, moment, piece }
     }
 
     /// Plays the steps, and says what is known in the end.
@@ -223,8 +226,8 @@ impl Talk {
         let (wire, moment) = (&self.wire, Some(self.moment));
         for piece in bytes.chunks(self.piece.min(bytes.len().max(1))) {
             match inwards {
-                true => self.inbound.pass(piece, |fact| wire.told_in(fact, moment, moment)),
-                false => self.out.pass(piece, |fact| wire.told_out(fact, moment)),
+                true => self.inbound.pass(piece, |fact| wire.told_in(fact, moment, moment, &mut self.receiving)),
+                false => self.out.pass(piece, |fact| wire.told_out(fact, moment, &mut self.sending)),
             }
         }
     }

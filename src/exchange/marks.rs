@@ -5,8 +5,6 @@
 //! lock.
 
 use std::{
-    error::Error as StdError,
-    fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +19,7 @@ use hyper::body::Incoming;
 use super::{
     Stream,
     body::Carrying,
+    failure::{BodyError, TooManyInterim},
     gathering::Gathering,
     upload::{May, Upload},
     wire::Wire,
@@ -134,6 +133,15 @@ pub(crate) struct Marks {
     blocked: Option<Duration>,
     /// HTTP/2: the moments of this stream could not be trusted.
     pub(crate) detail_lost: bool,
+}
+
+impl Marks {
+    fn head_begins(&mut self, at: Option<Instant>, max_informational: u16) {
+        // Behind one interim response too many, nothing is read any more.
+        if !self.head_final && self.interims <= max_informational {
+            (self.head_begun, self.final_first_byte) = (true, at);
+        }
+    }
 }
 
 impl Exchange {
@@ -361,6 +369,24 @@ impl Exchange {
         self.head_arrived(at);
     }
 
+    /// HTTP/2: bytes for this request were readable that begin with a head.
+    pub(super) fn read_head(&self, at: Option<Instant>) {
+        let most = self.terms.max_informational;
+        self.read_and(at, |marks| marks.head_begins(at, most));
+    }
+
+    /// HTTP/2: the last bytes for this request were readable. Whether it has been written, too.
+    pub(super) fn read_last(&self, at: Option<Instant>) -> bool {
+        let mut written = false;
+        self.read_and(at, |marks| written = marks.wrote_request);
+        written
+    }
+
+    /// HTTP/2: whether bytes of a body were handed over.
+    pub(super) fn has_body(&self) -> bool {
+        self.lock().body_bytes.is_some()
+    }
+
     fn read_and(&self, at: Option<Instant>, change: impl FnOnce(&mut Marks)) {
         let first = {
             let mut marks = self.lock();
@@ -375,18 +401,18 @@ impl Exchange {
 
     /// A head begins: the final one, as far as is known yet.
     pub(super) fn head_begins(&self, at: Option<Instant>) {
-        let mut marks = self.lock();
-        // Behind one interim response too many, nothing is read any more.
-        if !marks.head_final && marks.interims <= self.terms.max_informational {
-            (marks.head_begun, marks.final_first_byte) = (true, at);
-        }
+        self.lock().head_begins(at, self.terms.max_informational);
     }
 
-    /// The head that began is the final one.
+    /// The head that began is the final one, unless that has been here before.
     pub(super) fn head_is_final(&self, status: Option<u16>, at: Option<Instant>) {
         let mut marks = self.lock();
+        if marks.head_final {
+            return;
+        }
         (marks.head_final, marks.status) = (marks.head_begun, status);
         drop(marks);
+        self.arrived(at);
         self.head_arrived(at);
     }
 
@@ -615,35 +641,6 @@ impl Exchange {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-/// The peer sends interim responses and no answer.
-#[derive(Debug)]
-pub(super) struct TooManyInterim;
-
-impl fmt::Display for TooManyInterim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("more interim responses than are taken")
-    }
-}
-
-impl StdError for TooManyInterim {}
-
-/// The application's own request body failed. Shared: hyper gets it, and the exchange keeps it, since on HTTP/2 hyper only
-/// tells that the stream was reset.
-#[derive(Debug, Clone)]
-pub(super) struct BodyError(pub(super) Arc<dyn StdError + Send + Sync>);
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the request body failed")
-    }
-}
-
-impl StdError for BodyError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.0)
     }
 }
 

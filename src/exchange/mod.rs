@@ -169,7 +169,7 @@ pub(crate) async fn open(
     hooks: Hooks,
 ) -> Result<(Conn, Driver), Error> {
     let lateness = config.facts.poll_times.then(Arc::<Lateness>::default);
-    let wire = Arc::new(Wire::new(info.protocol, lateness.clone()));
+    let wire = Arc::new(Wire::new(info.protocol, hooks.installed(), lateness.clone()));
     let shared = Arc::new(Shared {
         wire: Arc::clone(&wire),
         probe: transport.probe(),

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::{
     frames::{Fact, Frames},
     heads::{Heads, Seen, fields_of_head},
-    wire::Wire,
+    wire::{Known, Wire},
 };
 use crate::{connection::Protocol, transport::Transport};
 
@@ -62,6 +62,9 @@ struct Both {
     out: Frames,
     inbound: Frames,
     due: Vec<Fact>,
+    /// Whose frames passed last.
+    sending: Known,
+    receiving: Known,
     /// When the first byte of a frame's header was readable whose last one is still to come.
     header_began: Option<Instant>,
 }
@@ -78,6 +81,8 @@ impl Sensor {
                 out: Frames::outbound(),
                 inbound: Frames::inbound(),
                 due: Vec::new(),
+                sending: None,
+                receiving: None,
                 header_began: None,
             })),
         };
@@ -108,10 +113,10 @@ impl Sensor {
                 }
             }
             Scanner::Http2(both) => {
-                let Both { out, due, .. } = &mut **both;
+                let Both { out, due, sending, .. } = &mut **both;
                 if due.is_empty() && !self.transport.holds_back() {
                     let at = self.transport.last_write();
-                    bytes.for_each(|bytes| out.pass(bytes, |fact| self.wire.told_out(fact, at)));
+                    bytes.for_each(|bytes| out.pass(bytes, |fact| self.wire.told_out(fact, at, sending)));
                     return;
                 }
                 bytes.for_each(|bytes| out.pass(bytes, |fact| due.push(fact)));
@@ -133,8 +138,9 @@ impl Sensor {
                 }
             }
             Scanner::Http2(both) => {
-                for fact in both.due.drain(..) {
-                    self.wire.told_out(fact, at);
+                let Both { due, sending, .. } = &mut **both;
+                for fact in due.drain(..) {
+                    self.wire.told_out(fact, at, sending);
                 }
             }
         }
@@ -194,9 +200,9 @@ impl Sensor {
                 result.map_err(io::Error::other)
             }
             Scanner::Http2(both) => {
-                let Both { inbound, header_began, .. } = &mut **both;
+                let Both { inbound, receiving, header_began, .. } = &mut **both;
                 let began = *header_began;
-                inbound.pass(bytes, |fact| self.wire.told_in(fact, at, began));
+                inbound.pass(bytes, |fact| self.wire.told_in(fact, at, began, receiving));
                 // A header of nine bytes may come in nine reads.
                 let goes_on = inbound.is_within_header() && bytes.len() < 9 && header_began.is_some();
                 if !goes_on {

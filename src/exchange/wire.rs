@@ -24,7 +24,7 @@ use crate::connection::{GoAway, Http2Record, Protocol};
 pub(crate) struct Wire {
     on_wire: Mutex<OnWire>,
     /// Whether anybody wants the moments of what passes: those of the request under way, on HTTP/1. The frames of HTTP/2
-    /// belong to many requests, so theirs are always taken. The socket asks for itself.
+    /// belong to many requests, so theirs are taken from the first one on that is listened to. The socket asks for itself.
     watched: Arc<AtomicBool>,
     /// The peer has ended the connection.
     peer_ended: AtomicBool,
@@ -32,9 +32,14 @@ pub(crate) struct Wire {
     surplus: AtomicBool,
     /// hyper has let go of the byte stream.
     released: AtomicBool,
+    /// HTTP/2: what was expected of the frames was wrong.
+    disagreed: AtomicBool,
     /// How late the task is that reads; absent unless polls are timed.
     lateness: Option<Arc<Lateness>>,
 }
+
+/// HTTP/2: the stream of the frame before, which mostly is that of the next one too, so that it need not be looked up.
+pub(super) type Known = Option<(u32, Arc<Exchange>)>;
 
 enum OnWire {
     /// The request under way, and the how manyth it is.
@@ -66,7 +71,8 @@ struct Stream {
 }
 
 impl Wire {
-    pub(super) fn new(protocol: Protocol, lateness: Option<Arc<Lateness>>) -> Self {
+    /// `told`: somebody hears of the connection's end, and of its pings with it.
+    pub(super) fn new(protocol: Protocol, told: bool, lateness: Option<Arc<Lateness>>) -> Self {
         let on_wire = match protocol {
             Protocol::Http1 => OnWire::Http1(None, 0),
             Protocol::Http2 => OnWire::Http2(Box::new(Streams {
@@ -80,8 +86,9 @@ impl Wire {
             })),
         };
         let no = || AtomicBool::new(false);
-        let watched = Arc::new(AtomicBool::new(protocol == Protocol::Http2));
-        Self { on_wire: Mutex::new(on_wire), watched, peer_ended: no(), surplus: no(), released: no(), lateness }
+        let watched = Arc::new(AtomicBool::new(told && protocol == Protocol::Http2));
+        let on_wire = Mutex::new(on_wire);
+        Self { on_wire, watched, peer_ended: no(), surplus: no(), released: no(), disagreed: no(), lateness }
     }
 
     pub(super) fn lateness(&self) -> Option<&Arc<Lateness>> {
@@ -116,6 +123,9 @@ impl Wire {
                 let id = streams.next;
                 streams.next += 2;
                 exchange.dispatched(Some(id));
+                if exchange.is_watched() {
+                    self.watched.store(true, Ordering::Relaxed);
+                }
                 streams.open.push_back(Stream { id, exchange: Arc::clone(exchange), ends });
             }
         }
@@ -255,8 +265,14 @@ impl Wire {
         self.http2(|streams| (streams.open.len() + streams.flow.streams(), streams.pings.len())).unwrap_or_default()
     }
 
-    fn stream(&self, id: u32) -> Option<Arc<Exchange>> {
-        self.http2(|streams| streams.get(id).map(|stream| Arc::clone(&stream.exchange))).flatten()
+    /// The exchange of this stream.
+    fn stream<'a>(&self, id: u32, known: &'a mut Known) -> Option<&'a Arc<Exchange>> {
+        let is_known = known.as_ref().is_some_and(|(known, _)| *known == id) && !self.disagreed.load(Ordering::Relaxed);
+        if !is_known {
+            let found = self.http2(|streams| streams.get(id).map(|stream| Arc::clone(&stream.exchange))).flatten();
+            *known = found.map(|exchange| (id, exchange));
+        }
+        known.as_ref().map(|(_, exchange)| exchange)
     }
 
     fn forget(&self, id: u32) {
@@ -265,6 +281,7 @@ impl Wire {
 
     /// What we know of the streams is wrong: nothing of it is told from now on. Absent, never wrong.
     fn disagree(&self) {
+        self.disagreed.store(true, Ordering::Relaxed);
         let lost = self.http2(|streams| {
             streams.record.disagreed = true;
             std::mem::take(&mut streams.open)
@@ -275,24 +292,28 @@ impl Wire {
     }
 
     /// A frame has reached the socket, or has begun to.
-    pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>) {
+    pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>, known: &mut Known) {
         match fact {
             Fact::HeadersBegin { stream, ends, .. } => match self.http2(|streams| streams.opened(stream, ends)) {
-                Some(Ok(Some(exchange))) => exchange.touched(),
+                Some(Ok(Some(exchange))) => {
+                    exchange.touched();
+                    *known = Some((stream, exchange));
+                }
                 Some(Ok(None)) | None => {}
                 Some(Err(Disagreement)) => self.disagree(),
             },
             Fact::HeadersEnd { stream, .. } => {
-                if let Some(exchange) = self.stream(stream) {
+                if let Some(exchange) = self.stream(stream, known) {
                     exchange.wrote_headers(at);
                 }
             }
             Fact::Data { stream, length } => {
                 self.http2(|streams| streams.flow.sent(stream, length, at));
             }
-            Fact::StreamEnd { stream } => self.request_over(stream, at),
+            Fact::StreamEnd { stream } => self.request_over(stream, at, known),
             Fact::Reset { stream, code } => {
                 self.http2(|streams| streams.record.resets_sent += 1);
+                *known = None;
                 self.reset(stream, code);
             }
             Fact::Ping { payload, ack: false } => {
@@ -309,9 +330,13 @@ impl Wire {
     }
 
     /// The last frame of a request has reached the socket.
-    fn request_over(&self, stream: u32, at: Option<Instant>) {
-        let Some(exchange) = self.stream(stream) else { return };
-        if let Some(Some(blocked)) = self.http2(|streams| streams.flow.ended(stream, at)) {
+    fn request_over(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
+        // It is let go of here: an idle connection holds no exchange.
+        let Some(exchange) = self.stream(stream, known).cloned() else { return };
+        *known = None;
+        if exchange.has_body()
+            && let Some(Some(blocked)) = self.http2(|streams| streams.flow.ended(stream, at))
+        {
             exchange.was_blocked(blocked);
         }
         if exchange.is_response_over() {
@@ -321,32 +346,31 @@ impl Wire {
     }
 
     /// A frame was readable, or its first byte; `before`: when bytes were readable before these.
-    pub(super) fn told_in(&self, fact: Fact, at: Option<Instant>, before: Option<Instant>) {
+    pub(super) fn told_in(&self, fact: Fact, at: Option<Instant>, before: Option<Instant>, known: &mut Known) {
         match fact {
             Fact::HeadersBegin { stream, cut, .. } => {
-                if let Some(exchange) = self.stream(stream) {
-                    let at = if cut { before } else { at };
-                    exchange.read(at);
-                    exchange.head_begins(at);
+                if let Some(exchange) = self.stream(stream, known) {
+                    exchange.read_head(if cut { before } else { at });
                 }
             }
             Fact::HeadersEnd { stream, length, status, interim } => {
-                if let Some(exchange) = self.stream(stream) {
+                if let Some(exchange) = self.stream(stream, known) {
                     exchange.head_length(length);
-                    self.head(&exchange, status, interim, at);
+                    self.head(exchange, status, interim, at);
                 }
             }
             Fact::DataBegin { stream } => {
-                if let Some(exchange) = self.stream(stream) {
+                if let Some(exchange) = self.stream(stream, known) {
                     exchange.read(at);
                 }
             }
             Fact::StreamEnd { stream } => {
-                if let Some(exchange) = self.stream(stream) {
-                    exchange.read(at);
+                if self.stream(stream, known).is_some()
+                    && let Some((_, exchange)) = known.take()
+                {
                     exchange.arrived(at);
                     // It stays known until the request's side is over too.
-                    if exchange.is_request_written() {
+                    if exchange.read_last(at) {
                         self.forget(stream);
                     }
                     exchange.response_over();
@@ -354,15 +378,16 @@ impl Wire {
             }
             Fact::Reset { stream, code } => {
                 self.http2(|streams| streams.record.resets_received += 1);
-                if let Some(exchange) = self.stream(stream) {
+                if let Some(exchange) = self.stream(stream, known) {
                     exchange.cut();
                 }
+                *known = None;
                 self.reset(stream, code);
             }
             Fact::Data { stream, .. } => {
                 // Its last byte: hyper hands it on now. Looked up only where somebody may want to know.
                 if self.lateness.is_some()
-                    && let Some(exchange) = self.stream(stream)
+                    && let Some(exchange) = self.stream(stream, known)
                 {
                     exchange.arrived(at);
                 }
@@ -388,16 +413,12 @@ impl Wire {
 
     /// A header block of a response is here: interim, final, or the trailers.
     fn head(&self, exchange: &Exchange, status: Option<u16>, interim: Option<Vec<u8>>, at: Option<Instant>) {
-        if exchange.is_head_final() {
-            return;
-        }
         match (status, interim) {
+            (Some(status), None) => exchange.head_is_final(Some(status), at),
+            // The trailers.
+            _ if exchange.is_head_final() => {}
             // Too many: its caller is told, and gives the stream up.
             (Some(status), Some(block)) => drop(exchange.interim(status, at, || fields_of_block(&block))),
-            (Some(status), None) => {
-                exchange.arrived(at);
-                exchange.head_is_final(Some(status), at);
-            }
             // The peer uses a table that it was told not to use: which head is the final one can't be known.
             (None, _) => self.disagree(),
         }
@@ -508,15 +529,15 @@ mod tests {
 
     #[test]
     fn streams_are_numbered_in_the_order_of_dispatch() {
-        let wire = Arc::new(Wire::new(Protocol::Http2, None));
+        let wire = Arc::new(Wire::new(Protocol::Http2, true, None));
         let (first, second) = (dispatched(&wire, true), dispatched(&wire, false));
         for (stream, ends) in [(1, true), (3, false)] {
-            wire.told_out(Fact::HeadersBegin { stream, ends, cut: false }, None);
+            wire.told_out(Fact::HeadersBegin { stream, ends, cut: false }, None, &mut None);
         }
         assert_eq!((first.marks().stream_id, second.marks().stream_id), (Some(1), Some(3)));
         assert!(first.marks().touched && second.marks().touched && !lost(&first) && !lost(&second));
         // Trailers of a request are no second head.
-        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None);
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None, &mut None);
         assert!(!lost(&second));
     }
 
@@ -525,23 +546,33 @@ mod tests {
         type Wrong = fn(&Wire, &Exchange);
         let wrongs: [(&str, Wrong); 4] = [
             ("a stream that nobody was given", |wire, _| {
-                wire.told_out(Fact::HeadersBegin { stream: 7, ends: true, cut: false }, None)
+                wire.told_out(Fact::HeadersBegin { stream: 7, ends: true, cut: false }, None, &mut None)
             }),
             ("a head that does not end the stream", |wire, _| {
-                wire.told_out(Fact::HeadersBegin { stream: 1, ends: false, cut: false }, None);
+                wire.told_out(Fact::HeadersBegin { stream: 1, ends: false, cut: false }, None, &mut None);
             }),
             ("another answer than hyper gave", |wire, exchange| {
-                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, length: 1, status: Some(404), interim: None }, None, None);
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None, &mut None);
+                wire.told_in(
+                    Fact::HeadersEnd { stream: 1, length: 1, status: Some(404), interim: None },
+                    None,
+                    None,
+                    &mut None,
+                );
                 wire.answered(exchange, StatusCode::OK);
             }),
             ("a head that can't be read", |wire, _| {
-                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None);
-                wire.told_in(Fact::HeadersEnd { stream: 1, length: 1, status: None, interim: None }, None, None);
+                wire.told_in(Fact::HeadersBegin { stream: 1, ends: true, cut: false }, None, None, &mut None);
+                wire.told_in(
+                    Fact::HeadersEnd { stream: 1, length: 1, status: None, interim: None },
+                    None,
+                    None,
+                    &mut None,
+                );
             }),
         ];
         for (name, wrong) in wrongs {
-            let wire = Arc::new(Wire::new(Protocol::Http2, None));
+            let wire = Arc::new(Wire::new(Protocol::Http2, true, None));
             let (first, other) = (dispatched(&wire, true), dispatched(&wire, true));
             wrong(&wire, &first);
             let later = dispatched(&wire, true);
@@ -554,11 +585,11 @@ mod tests {
 
     #[test]
     fn a_stream_that_hyper_refused_is_forgotten_and_the_next_ones_keep_their_numbers() {
-        let wire = Arc::new(Wire::new(Protocol::Http2, None));
+        let wire = Arc::new(Wire::new(Protocol::Http2, true, None));
         let refused = dispatched(&wire, true);
         wire.refused(&refused);
         let next = dispatched(&wire, true);
-        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None);
+        wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None, &mut None);
         assert!(next.marks().touched && !lost(&next) && refused.is_response_over());
     }
 }

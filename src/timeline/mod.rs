@@ -9,6 +9,8 @@ mod recorder;
 mod segments;
 
 use std::{
+    cell::OnceCell,
+    fmt,
     net::{IpAddr, SocketAddr},
     num::NonZeroU64,
     sync::Arc,
@@ -353,13 +355,42 @@ pub trait Reporter: Send + Sync {
     }
 
     /// An attempt begins, in the context of its caller. May add header fields. `None`: not interested in this one.
-    fn started(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
+    fn started(&self, request: &mut Parts, asked: &Asked<'_>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
+}
+
+/// What is asked for by a request whose attempt begins. Put together for the first who wants it, and for nobody else: of an
+/// attempt that is not sampled, no record is made and no URL redacted.
+pub struct Asked<'a> {
+    make: &'a dyn Fn(&Parts) -> RequestInfo,
+    made: OnceCell<Arc<RequestInfo>>,
+}
+
+impl<'a> Asked<'a> {
+    pub(crate) fn new(make: &'a dyn Fn(&Parts) -> RequestInfo) -> Self {
+        Self { make, made: OnceCell::new() }
+    }
+
+    /// What is known of this request, which is the one that the attempt begins with.
+    pub fn info(&self, request: &Parts) -> &Arc<RequestInfo> {
+        self.made.get_or_init(|| Arc::new((self.make)(request)))
+    }
+
+    /// What was put together, if anybody wanted it.
+    pub(crate) fn into_made(self) -> Option<Arc<RequestInfo>> {
+        self.made.into_inner()
+    }
+}
+
+impl fmt::Debug for Asked<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Asked").field(&self.made.get()).finish()
+    }
 }
 
 /// One reporter's view of one attempt.
 pub trait Report: Send + Sync {
     /// Another attempt of the same request begins, under the same parent.
-    fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
+    fn again(&self, request: &mut Parts, asked: &Asked<'_>, anchor: TimeAnchor) -> Option<Arc<dyn Report>>;
 
     /// Whether [`finished`](Self::finished) makes anything of the record; if nobody does, none is kept.
     fn records(&self) -> bool {

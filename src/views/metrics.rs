@@ -77,7 +77,7 @@ use crate::{
     clock::TimeAnchor,
     connection::ConnectionInfo,
     timeline::{
-        ConnectionReport, ConnectionUse, DialRecord, Report, Reporter, RequestInfo, SetupDetail, Timeline, Wait,
+        Asked, ConnectionReport, ConnectionUse, DialRecord, Report, Reporter, RequestInfo, SetupDetail, Timeline, Wait,
     },
 };
 
@@ -108,10 +108,10 @@ impl Reporter for Metrics {
         self.0.is_some() && !Context::is_current_telemetry_suppressed()
     }
 
-    fn started(&self, _: &mut Parts, info: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, request: &mut Parts, asked: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         // Instruments record in a suppressed scope as well: they have to be asked not to.
         let instruments = self.0.as_ref().filter(|_| !Context::is_current_telemetry_suppressed())?;
-        Some(Attempt::start(instruments, info))
+        Some(Attempt::start(instruments, asked.info(request)))
     }
 }
 
@@ -213,8 +213,8 @@ impl Attempt {
 }
 
 impl Report for Attempt {
-    fn again(&self, _: &mut Parts, info: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
-        Some(Self::start(&self.instruments, info))
+    fn again(&self, request: &mut Parts, asked: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Self::start(&self.instruments, asked.info(request)))
     }
 
     fn waiting(&self) {

@@ -9,15 +9,15 @@ use std::sync::{
     atomic::{AtomicU8, Ordering::Relaxed},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
 use opentelemetry::{
     Context,
     baggage::{Baggage, BaggageExt},
     propagation::{Injector, TextMapPropagator},
-    trace::{SpanContext, TraceContextExt},
+    trace::{SpanContext, TraceContextExt, TraceState},
 };
 
-use crate::timeline::RequestInfo;
+use crate::timeline::{Asked, RequestInfo};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -59,8 +59,11 @@ impl Propagation {
     }
 
     /// Writes `span` and the baggage of `parent`. A `traceparent` that was there is replaced, and its `tracestate` with it.
-    pub(super) fn inject(&self, headers: &mut HeaderMap, info: &RequestInfo, span: &SpanContext, parent: &Context) {
-        if self.to.as_ref().is_some_and(|permits| !permits.iter().any(|permit| permit.covers(info))) {
+    pub(super) fn inject(&self, request: &mut Parts, asked: &Asked<'_>, span: &SpanContext, parent: &Context) {
+        let permitted = |permits: &[Permit]| permits.iter().any(|permit| permit.covers(asked.info(request)));
+        let permitted = self.to.as_deref().is_none_or(permitted);
+        let headers = &mut request.headers;
+        if !permitted {
             return self.withhold(headers);
         }
         if let Some(propagator) = &self.propagator {
@@ -135,10 +138,9 @@ fn write(headers: &mut HeaderMap, span: &SpanContext, parent: &Context) {
         && let Ok(value) = HeaderValue::from_bytes(&traceparent(span))
     {
         // The removal first: it costs nothing in an empty map.
-        match HeaderValue::try_from(span.trace_state().header()) {
-            // What is not ASCII its readers would take for no state at all (W3C Trace Context §3.3.1.3.2).
-            Ok(state) if !state.is_empty() && state.to_str().is_ok() => drop(headers.insert(TRACESTATE, state)),
-            _ => drop(headers.remove(TRACESTATE)),
+        match state_of(span) {
+            Some(state) => drop(headers.insert(TRACESTATE, state)),
+            None => drop(headers.remove(TRACESTATE)),
         }
         headers.insert(TRACEPARENT, value);
     }
@@ -151,6 +153,16 @@ fn write(headers: &mut HeaderMap, span: &SpanContext, parent: &Context) {
     }
 }
 
+/// Most traces have none.
+fn state_of(span: &SpanContext) -> Option<HeaderValue> {
+    if *span.trace_state() == TraceState::NONE {
+        return None;
+    }
+    let state = HeaderValue::try_from(span.trace_state().header()).ok()?;
+    // What is not ASCII its readers would take for no state at all (W3C Trace Context §3.3.1.3.2).
+    (!state.is_empty() && state.to_str().is_ok()).then_some(state)
+}
+
 /// `00-<trace id>-<span id>-<flags>`, of the flags only `sampled`.
 fn traceparent(span: &SpanContext) -> [u8; 55] {
     let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
@@ -161,12 +173,20 @@ fn traceparent(span: &SpanContext) -> [u8; 55] {
 }
 
 fn hex(bytes: &[u8], text: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (byte, pair) in bytes.iter().zip(text.chunks_exact_mut(2)) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
+        pair.copy_from_slice(&DIGITS[usize::from(*byte)]);
     }
 }
+
+/// The two digits of every byte.
+const DIGITS: [[u8; 2]; 256] = {
+    let (mut digits, mut byte) = ([[0; 2]; 256], 0);
+    while byte < 256 {
+        digits[byte] = [b"0123456789abcdef"[byte >> 4], b"0123456789abcdef"[byte & 15]];
+        byte += 1;
+    }
+    digits
+};
 
 /// `key=value;metadata,…`; values are percent-encoded (W3C Baggage §3.3.1).
 fn encoded(baggage: &Baggage) -> String {
@@ -252,7 +272,7 @@ mod tests {
     #[test]
     fn a_server_is_permitted_by_its_name_its_port_and_its_scheme() {
         let told = |server: &str, scheme: &'static str, host: &str, port: u16| {
-            let mut info = RequestInfo::clone(&script::get().info(1));
+            let mut info = script::get().info(1);
             (info.scheme, info.host, info.port) = (scheme, host.into(), port);
             Permit::new(server).covers(&info)
         };

@@ -14,7 +14,7 @@ use crate::{
     error::Error,
     hooks::*,
     redact::Rules,
-    timeline::{Recorder, Report, Reporter, RequestInfo},
+    timeline::{Asked, Recorder, Report, Reporter, RequestInfo},
 };
 
 /// One attempt that is being played.
@@ -43,8 +43,8 @@ impl Ask {
         parts
     }
 
-    pub(crate) fn info(&self, attempt: u32) -> Arc<RequestInfo> {
-        Arc::new(RequestInfo {
+    pub(crate) fn info(&self, attempt: u32) -> RequestInfo {
+        RequestInfo {
             method: self.method.clone(),
             url: Rules::default().url(&Uri::from_static("https://example.com/a")),
             host: "example.com".into(),
@@ -54,13 +54,15 @@ impl Ask {
             resend_count: attempt - 1,
             retry_reason: (attempt > 1).then_some(RetryReason::StaleConnection),
             tag: None,
-        })
+        }
     }
 
     pub(crate) fn send(self, reporters: &[&dyn Reporter]) -> Attempt {
-        let (mut parts, info, anchor) = (self.parts(), self.info(1), TimeAnchor::new());
-        let reports = reporters.iter().filter_map(|reporter| reporter.started(&mut parts, &info, anchor)).collect();
-        Attempt::new(anchor, info, reports, parts.headers)
+        let (mut parts, anchor) = (self.parts(), TimeAnchor::new());
+        let make = |_: &Parts| self.info(1);
+        let asked = Asked::new(&make);
+        let reports = reporters.iter().filter_map(|reporter| reporter.started(&mut parts, &asked, anchor)).collect();
+        Attempt::new(anchor, Arc::clone(asked.info(&parts)), reports, parts.headers)
     }
 }
 
@@ -73,9 +75,11 @@ impl Attempt {
     /// The next attempt of the same request.
     pub(crate) fn again(&self) -> Self {
         let ask = Ask { method: self.info.method.clone(), headers: self.headers.clone() };
-        let (mut parts, info, anchor) = (ask.parts(), ask.info(self.info.attempt + 1), TimeAnchor::new());
-        let reports = self.reports.iter().filter_map(|report| report.again(&mut parts, &info, anchor)).collect();
-        Self::new(anchor, info, reports, parts.headers)
+        let (mut parts, anchor) = (ask.parts(), TimeAnchor::new());
+        let make = |_: &Parts| ask.info(self.info.attempt + 1);
+        let asked = Asked::new(&make);
+        let reports = self.reports.iter().filter_map(|report| report.again(&mut parts, &asked, anchor)).collect();
+        Self::new(anchor, Arc::clone(asked.info(&parts)), reports, parts.headers)
     }
 
     /// For hooks in an order that is no client's.

@@ -51,7 +51,7 @@ use super::{propagation::Propagation, semconv};
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
-    timeline::{Report, Reporter, RequestInfo},
+    timeline::{Asked, Report, Reporter, Timeline},
 };
 
 /// Makes spans of attempts.
@@ -92,7 +92,7 @@ trait Making: Send + Sync {
     fn start(
         self: Arc<Self>,
         request: &mut Parts,
-        info: &RequestInfo,
+        asked: &Asked<'_>,
         anchor: TimeAnchor,
         parent: &Context,
         detail: SpanDetail,
@@ -173,7 +173,7 @@ impl Reporter for Spans {
         })
     }
 
-    fn started(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, request: &mut Parts, asked: &Asked<'_>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
         let parent = match request.extensions.get::<ParentContext>() {
             Some(ParentContext(parent)) => parent.clone(),
             None => Context::current(),
@@ -181,7 +181,7 @@ impl Reporter for Spans {
         if parent.is_telemetry_suppressed() {
             return None;
         }
-        Arc::clone(&self.making).start(request, info, anchor, &parent, self.detail)
+        Arc::clone(&self.making).start(request, asked, anchor, &parent, self.detail)
     }
 }
 
@@ -211,32 +211,32 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
     fn start(
         self: Arc<Self>,
         request: &mut Parts,
-        info: &RequestInfo,
+        asked: &Asked<'_>,
         anchor: TimeAnchor,
         parent: &Context,
         detail: SpanDetail,
     ) -> Option<Arc<dyn Report>> {
         let before = parent.span().span_context().clone();
         if self.is_noop() {
-            self.propagation.inject(&mut request.headers, info, &before, parent);
+            self.propagation.inject(request, asked, &before, parent);
             return None;
         }
         let question = match self.lane.get() {
-            Some(Some(lane)) => return Arc::clone(&self).in_lane(lane, request, info, anchor, parent, detail),
+            Some(Some(lane)) => return Arc::clone(&self).in_lane(lane, request, asked, anchor, parent, detail),
             Some(None) => None,
             None => Some(Question::of::<T>()),
         };
         // A sampler that follows its parent asks for no attributes below an unsampled one.
         let unsampled = before.is_valid() && !before.is_sampled();
         let span = match &question {
-            None => self.client_span(info, anchor, parent, !unsampled),
+            None => self.client_span(request, asked, anchor, parent, !unsampled),
             Some(question) => {
                 let asking = parent.with_value(question.clone());
-                let span = self.client_span(info, anchor, &asking, !unsampled);
+                let span = self.client_span(request, asked, anchor, &asking, !unsampled);
                 if span.span_context().is_valid()
                     && let Some(lane) = self.lane.get_or_init(|| question.answered())
                 {
-                    return Arc::clone(&self).in_lane(lane, request, info, anchor, parent, detail);
+                    return Arc::clone(&self).in_lane(lane, request, asked, anchor, parent, detail);
                 }
                 span
             }
@@ -244,31 +244,38 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Making for Inner<T> {
         let root = span.span_context().clone();
         if !root.is_valid() || (before.is_valid() && root.span_id() == before.span_id()) {
             self.noop.store(true, Ordering::Relaxed);
-            self.propagation.inject(&mut request.headers, info, &before, parent);
+            self.propagation.inject(request, asked, &before, parent);
             return None;
         }
-        self.propagation.inject(&mut request.headers, info, &root, parent);
-        let live = span.is_recording().then(|| {
-            let mut span = Open { span, anchor };
-            if unsampled {
-                attributes::request(info, &mut span);
-            }
-            Live { client: span.span, setup: None }
-        });
+        self.propagation.inject(request, asked, &root, parent);
         let parent = let_go(parent, &before);
-        let (records, live, tracer) = (live.is_some(), Mutex::new(live), Arc::clone(&self.tracer));
-        Some(Arc::new(sdk::Attempt { spans: self, tracer, parent, root, anchor, records, detail, live }))
+        if !span.is_recording() {
+            return Some(Arc::new(Quiet { spans: self, parent, root, detail }));
+        }
+        let mut span = Open { span, anchor };
+        if unsampled {
+            attributes::request(asked.info(request), &mut span);
+        }
+        let (live, tracer) = (Mutex::new(Some(Live { client: span.span, setup: None })), Arc::clone(&self.tracer));
+        Some(Arc::new(sdk::Attempt { spans: self, tracer, parent, root, anchor, detail, live }))
     }
 }
 
 impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Inner<T> {
-    fn client_span(&self, info: &RequestInfo, anchor: TimeAnchor, parent: &Context, attributes: bool) -> T::Span {
-        let mut builder = SpanBuilder::from_name(attributes::name(info))
+    fn client_span(
+        &self,
+        request: &Parts,
+        asked: &Asked<'_>,
+        anchor: TimeAnchor,
+        parent: &Context,
+        attributes: bool,
+    ) -> T::Span {
+        let mut builder = SpanBuilder::from_name(attributes::name(&request.method))
             .with_kind(SpanKind::Client)
             .with_start_time(anchor.system(anchor.instant()));
         if attributes {
             let mut given = Vec::new();
-            attributes::request(info, &mut given);
+            attributes::request(asked.info(request), &mut given);
             builder = builder.with_attributes(given);
         }
         self.tracer.build_with_context(builder, parent)
@@ -278,29 +285,60 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Inner<T> {
         self: Arc<Self>,
         lane: &Arc<dyn Lane>,
         request: &mut Parts,
-        info: &RequestInfo,
+        asked: &Asked<'_>,
         anchor: TimeAnchor,
         parent: &Context,
         detail: SpanDetail,
     ) -> Option<Arc<dyn Report>> {
-        let start = Start { spans: Arc::clone(&self) as _, lane, info, anchor, parent, detail };
+        let start = Start { spans: Arc::clone(&self) as _, lane, request, asked, anchor, parent, detail };
         let attempt = start.attempt();
-        match &attempt {
-            Some(attempt) => self.propagation.inject(&mut request.headers, info, &attempt.root, parent),
-            None => {
-                self.noop.store(true, Ordering::Relaxed);
-                self.propagation.inject(&mut request.headers, info, parent.span().span_context(), parent);
-            }
-        }
-        attempt.map(|attempt| Arc::new(attempt) as Arc<dyn Report>)
+        let Some(attempt) = attempt else {
+            self.noop.store(true, Ordering::Relaxed);
+            self.propagation.inject(request, asked, parent.span().span_context(), parent);
+            return None;
+        };
+        self.propagation.inject(request, asked, &attempt.root, parent);
+        Some(if attempt.root.is_sampled() {
+            Arc::new(attempt)
+        } else {
+            let lane::Attempt { spans, parent, root, detail, .. } = attempt;
+            Arc::new(Quiet { spans, parent, root, detail })
+        })
     }
+}
+
+/// An attempt of which nothing is recorded: what its next attempt needs.
+struct Quiet {
+    spans: Arc<dyn Making>,
+    /// The context of the call.
+    parent: Context,
+    root: SpanContext,
+    detail: SpanDetail,
+}
+
+impl Report for Quiet {
+    fn again(&self, request: &mut Parts, asked: &Asked<'_>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Arc::clone(&self.spans).start(request, asked, anchor, &self.parent, self.detail)
+    }
+
+    fn records(&self) -> bool {
+        false
+    }
+
+    fn trace(&self) -> Option<TraceRef> {
+        Some(trace_ref(&self.root))
+    }
+
+    fn finished(&self, _: &Arc<Timeline>) {}
 }
 
 /// A context without its span, but with the identity of it: an application may end a span by dropping its last handle.
 fn let_go(context: &Context, span: &SpanContext) -> Context {
-    match span.is_valid() {
-        true => context.with_remote_span_context(span.clone()),
-        false => context.clone(),
+    // What records nothing has nothing to end, and may be held.
+    if span.is_valid() && context.span().is_recording() {
+        context.with_remote_span_context(span.clone())
+    } else {
+        context.clone()
     }
 }
 

@@ -17,7 +17,7 @@ use httptrace::{
     Client, ClientTrace, Timeline,
     clock::TimeAnchor,
     hooks::{self, GotConnInfo, PutIdleConnInfo},
-    timeline::{DialOutcome, DialRecord, PendingDial, Report, Reporter, RequestInfo},
+    timeline::{Asked, DialOutcome, DialRecord, PendingDial, Report, Reporter},
 };
 use tokio::sync::watch;
 
@@ -503,13 +503,13 @@ fn facts(timeline: &Timeline) -> (&'static str, bool, bool, u64) {
 struct Dials(watch::Sender<Option<DialOutcome>>);
 
 impl Reporter for Dials {
-    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         Some(Arc::new(self.clone()))
     }
 }
 
 impl Report for Dials {
-    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn again(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         None
     }
 

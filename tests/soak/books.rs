@@ -17,7 +17,7 @@ use httptrace::{
     clock::TimeAnchor,
     connection::{ConnectionInfo, TraceRef},
     hooks::{self, CloseReason, IdleReturn},
-    timeline::{ConnectionReport, DialRecord, PendingDial, Report, Reporter, RequestInfo},
+    timeline::{Asked, ConnectionReport, DialRecord, PendingDial, Report, Reporter},
 };
 
 /// All counts of one client.
@@ -209,7 +209,7 @@ struct Attempt {
 struct Shared(Arc<Books>);
 
 impl Reporter for Shared {
-    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         Some(Attempt::begin(&self.0))
     }
 }
@@ -222,7 +222,7 @@ impl Attempt {
 }
 
 impl Report for Attempt {
-    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn again(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         Some(Self::begin(&self.books))
     }
 

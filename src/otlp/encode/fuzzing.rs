@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Kind},
     hooks::{CloseReason, ConnOutcome, IdleReturn, ResponseOutcome, WaitCause},
     phase::Phase,
-    timeline::{Report, Reporter, RequestInfo, Timeline},
+    timeline::{Asked, Report, Reporter, RequestInfo, Timeline},
     views::{script, spans::scope},
 };
 
@@ -164,13 +164,13 @@ impl Bytes {
 struct Kept(Arc<Mutex<Option<Arc<Timeline>>>>);
 
 impl Reporter for Kept {
-    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         Some(Arc::new(self.clone()))
     }
 }
 
 impl Report for Kept {
-    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn again(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         None
     }
 

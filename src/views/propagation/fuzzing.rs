@@ -79,7 +79,7 @@ fn baggage(text: &str) {
 fn permits(text: &str) {
     let mut words = text.split_whitespace();
     let host = words.next().unwrap_or_default().to_ascii_lowercase();
-    let mut info = RequestInfo::clone(&script::get().info(1));
+    let mut info = script::get().info(1);
     (info.host, info.port, info.scheme) = (host.as_str().into(), 8443, "https");
     for word in words {
         if !Permit::new(word).covers(&info) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::HeaderValue;
+use http::{HeaderValue, Method};
 use opentelemetry::{Array, KeyValue, StringValue, Value};
 
 use super::telling::{Attributes, Fact};
@@ -21,8 +21,8 @@ use crate::{
 const CLIENT_ATTRIBUTES: usize = 18;
 
 /// The CLIENT span's name.
-pub(super) fn name(info: &RequestInfo) -> &'static str {
-    match request_method(&info.method) {
+pub(super) fn name(method: &Method) -> &'static str {
+    match request_method(method) {
         OTHER => "HTTP",
         method => method,
     }

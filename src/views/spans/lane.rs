@@ -28,7 +28,7 @@ use super::{
 use crate::{
     clock::TimeAnchor,
     connection::TraceRef,
-    timeline::{DialOutcome, DialRecord, PendingDial, Report, RequestInfo, Timeline},
+    timeline::{Asked, DialOutcome, DialRecord, PendingDial, Report, Timeline},
 };
 
 /// A provider's own way out, for attempts.
@@ -156,7 +156,8 @@ impl Record {
 pub(super) struct Start<'a> {
     pub(super) spans: Arc<dyn Making>,
     pub(super) lane: &'a Arc<dyn Lane>,
-    pub(super) info: &'a RequestInfo,
+    pub(super) request: &'a Parts,
+    pub(super) asked: &'a Asked<'a>,
     pub(super) anchor: TimeAnchor,
     pub(super) parent: &'a Context,
     pub(super) detail: SpanDetail,
@@ -165,15 +166,15 @@ pub(super) struct Start<'a> {
 impl Start<'_> {
     /// `None` after the end of the provider.
     pub(super) fn attempt(self) -> Option<Attempt> {
-        let Self { spans, lane, info, anchor, parent, detail } = self;
+        let Self { spans, lane, request, asked, anchor, parent, detail } = self;
         let before = parent.span().span_context().clone();
         let unsampled = before.is_valid() && !before.is_sampled();
         let mut given = Vec::new();
         // A sampler that follows its parent asks for no attributes below an unsampled one.
         if !unsampled && lane.reads_attributes() {
-            attributes::request(info, &mut given);
+            attributes::request(asked.info(request), &mut given);
         }
-        let Begun { span, attributes: sampled } = lane.begin(attributes::name(info), &given, parent)?;
+        let Begun { span, attributes: sampled } = lane.begin(attributes::name(&request.method), &given, parent)?;
         Some(Attempt {
             lane: Arc::clone(lane),
             spans,
@@ -189,16 +190,16 @@ impl Start<'_> {
     }
 }
 
-/// One attempt's ids.
+/// One attempt's ids. Of one that is not sampled, only what its next attempt needs is kept.
 pub(super) struct Attempt {
-    spans: Arc<dyn Making>,
+    pub(super) spans: Arc<dyn Making>,
     lane: Arc<dyn Lane>,
     /// The context of the call, for the next attempt.
-    parent: Context,
+    pub(super) parent: Context,
     before: SpanContext,
     pub(super) root: SpanContext,
     anchor: TimeAnchor,
-    detail: SpanDetail,
+    pub(super) detail: SpanDetail,
     sampled: Vec<KeyValue>,
     asked_without: bool,
     /// A `get-connection` that began a dial, and when.
@@ -229,12 +230,8 @@ impl Attempt {
 }
 
 impl Report for Attempt {
-    fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
-        Arc::clone(&self.spans).start(request, info, anchor, &self.parent, self.detail)
-    }
-
-    fn records(&self) -> bool {
-        self.root.is_sampled()
+    fn again(&self, request: &mut Parts, asked: &Asked<'_>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Arc::clone(&self.spans).start(request, asked, anchor, &self.parent, self.detail)
     }
 
     fn trace(&self) -> Option<TraceRef> {
@@ -242,7 +239,7 @@ impl Report for Attempt {
     }
 
     fn setup_started(&self, at: Instant) -> Option<TraceRef> {
-        if !(self.records() && self.detail.shows_dials()) {
+        if !self.detail.shows_dials() {
             return None;
         }
         let (id, _) = self.setup.get_or_init(|| (self.lane.new_span_id(), at));
@@ -250,7 +247,7 @@ impl Report for Attempt {
     }
 
     fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
-        if !(self.records() && self.detail.shows(dial)) {
+        if !self.detail.shows(dial) {
             return None;
         }
         let id = self.lane.new_span_id();
@@ -261,9 +258,6 @@ impl Report for Attempt {
     }
 
     fn finished(&self, timeline: &Arc<Timeline>) {
-        if !self.records() {
-            return;
-        }
         let (setup, since) = self.setup.get().copied().unzip();
         let what = What::Attempt { timeline: Arc::clone(timeline), detail: self.detail, since };
         self.lane.take(self.record(setup, what));

@@ -26,7 +26,7 @@ use crate::{
     connection::TraceRef,
     hooks::contained,
     phase::Phase,
-    timeline::{DialOutcome, DialRecord, PendingDial, Report, RequestInfo, Timeline},
+    timeline::{Asked, DialOutcome, DialRecord, PendingDial, Report, Timeline},
 };
 
 /// One attempt's spans.
@@ -37,7 +37,6 @@ pub(super) struct Attempt<T: Tracer> {
     pub(super) parent: Context,
     pub(super) root: SpanContext,
     pub(super) anchor: TimeAnchor,
-    pub(super) records: bool,
     pub(super) detail: SpanDetail,
     pub(super) live: Mutex<Option<Live<T::Span>>>,
 }
@@ -66,12 +65,8 @@ impl<T: Tracer> Attempt<T> {
 }
 
 impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T> {
-    fn again(&self, request: &mut Parts, info: &Arc<RequestInfo>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
-        Arc::clone(&self.spans).start(request, info, anchor, &self.parent, self.detail)
-    }
-
-    fn records(&self) -> bool {
-        self.records
+    fn again(&self, request: &mut Parts, asked: &Asked<'_>, anchor: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Arc::clone(&self.spans).start(request, asked, anchor, &self.parent, self.detail)
     }
 
     fn trace(&self) -> Option<TraceRef> {
@@ -79,7 +74,7 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T>
     }
 
     fn setup_started(&self, at: Instant) -> Option<TraceRef> {
-        if !(self.records && self.detail.shows_dials()) {
+        if !self.detail.shows_dials() {
             return None;
         }
         let span = self.tree().start(Phase::GetConnection.as_str(), at);
@@ -92,7 +87,7 @@ impl<T: Tracer<Span: Send + Sync> + Send + Sync + 'static> Report for Attempt<T>
     }
 
     fn background_dial(&self, dial: &DialRecord) -> Option<PendingDial> {
-        if !(self.records && self.detail.shows(dial)) {
+        if !self.detail.shows(dial) {
             return None;
         }
         let mut tree = self.tree();

@@ -120,7 +120,7 @@ pub(super) fn attempt(timeline: &Timeline, detail: SpanDetail, setup: Option<Ins
     };
     sink.span(&Part {
         place: Place::Client,
-        name: attributes::name(&timeline.request),
+        name: attributes::name(&timeline.request.method),
         start: timeline.start,
         end: timeline.end.map_or(last, |end| end.max(last)),
         what: What::Attempt(timeline, shown),

@@ -13,7 +13,7 @@ use httptrace::{
     connection::{ConnectionInfo, TraceRef},
     hooks::{CloseReason, IdleReturn},
     otlp,
-    timeline::{ConnectionReport, ConnectionUse, DialRecord, PendingDial, Report, Reporter, RequestInfo},
+    timeline::{Asked, ConnectionReport, ConnectionUse, DialRecord, PendingDial, Report, Reporter},
     views::spans::Spans,
 };
 use opentelemetry::{
@@ -111,14 +111,14 @@ impl Reporter for Wild {
         true
     }
 
-    fn started(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn started(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         self.called("started");
         Some(Arc::new(self.clone()))
     }
 }
 
 impl Report for Wild {
-    fn again(&self, _: &mut Parts, _: &Arc<RequestInfo>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+    fn again(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
         self.called("again");
         Some(Arc::new(self.clone()))
     }
