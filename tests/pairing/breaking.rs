@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::Response;
 use http_body::Body;
-use httptrace::{Client, Error, ResponseBody, ResponseFuture};
+use httptrace::{Client, Error, ResponseBody, ResponseFuture, dial::Proxy};
 use rustls::{ServerConfig, pki_types::CertificateDer};
 use tokio::task::yield_now;
 
@@ -22,7 +22,7 @@ use crate::{
     ledger::Ledger,
     net::{Death, Net},
     origin::{Origin, serve},
-    scenarios::{Ask, Scenario, framing, http2, sending, tls},
+    scenarios::{Ask, Scenario, framing, http2, proxied, sending, tls},
 };
 
 /// What is broken off, and when.
@@ -59,6 +59,10 @@ const NO_CLIENT: &str = "no client";
 type Secret = Option<(CertificateDer<'static>, Arc<ServerConfig>)>;
 
 impl Scenario {
+    fn https(&self) -> bool {
+        self.proxy.map_or(self.tls, |via| via.https)
+    }
+
     fn secret(&self) -> Secret {
         self.tls.then(|| {
             let identity = Identity::new(if matches!(self.origin, Origin::Http2(_)) { &["h2"] } else { &["http/1.1"] });
@@ -69,11 +73,18 @@ impl Scenario {
     /// Plays it. Returns whether it came to its end before the break, and the bytes that the origin got across.
     async fn play(&self, secret: &Secret, at: Break) -> (bool, usize) {
         let (origin, config) = (self.origin, secret.as_ref().map(|(_, config)| Arc::clone(config)));
+        // A script has the proxy's words in it.
+        let tunnel = self.proxy.is_some() && matches!(origin, Origin::Http2(_));
         let cut = if let Break::Cut(at, death) = at { Some((at, death)) } else { None };
         let net = Net::new(cut, move |number, pipe| {
-            tokio::spawn(serve(origin, number, config.clone(), pipe));
+            tokio::spawn(serve(origin, number, config.clone(), tunnel, pipe));
         });
         let mut builder = Client::builder().timeout(TIMEOUT);
+        if let Some(via) = self.proxy {
+            let proxy = Proxy::all(via.url).expect("a URL");
+            let roots = secret.iter().map(|(root, _)| root.clone()).collect();
+            builder = builder.proxy(proxy.root_certificates(roots));
+        }
         if let Some((root, _)) = secret {
             builder = builder.root_certificates(vec![root.clone()]);
         } else if let Origin::Http2(_) = origin {
@@ -128,7 +139,7 @@ impl Scenario {
             let mut others = Vec::new();
             for ask in before {
                 let ask = *ask;
-                let Some(request) = send(ledger, ask, self.tls) else { return NO_CLIENT.to_owned() };
+                let Some(request) = send(ledger, ask, self.https()) else { return NO_CLIENT.to_owned() };
                 let request = one(request, ask, Break::Nothing);
                 if self.together {
                     others.push(tokio::spawn(request));
@@ -138,7 +149,7 @@ impl Scenario {
                     step(20).await;
                 }
             }
-            let Some(request) = send(ledger, *last, self.tls) else { return NO_CLIENT.to_owned() };
+            let Some(request) = send(ledger, *last, self.https()) else { return NO_CLIENT.to_owned() };
             let last = one(request, *last, at).await;
             for other in others {
                 other.await.expect("no panic");
@@ -280,7 +291,7 @@ async fn for_every_byte(scenarios: Vec<Scenario>, death: Death) {
 }
 
 fn all() -> Vec<Scenario> {
-    [framing(), sending(), http2(), tls()].concat()
+    [framing(), sending(), http2(), tls(), proxied()].concat()
 }
 
 #[tokio::test(start_paused = true)]
@@ -336,6 +347,9 @@ cuts! {
     http2_that_ends_after_any_byte_leaves_balanced_books(Eof, http2());
     http2_that_breaks_after_any_byte_leaves_balanced_books(Reset, http2());
     http2_that_stops_after_any_byte_leaves_balanced_books(Silence, http2());
+    proxies_that_end_after_any_byte_leave_balanced_books(Eof, proxied());
+    proxies_that_break_after_any_byte_leave_balanced_books(Reset, proxied());
+    proxies_that_stop_after_any_byte_leave_balanced_books(Silence, proxied());
     tls_that_ends_after_any_byte_leaves_balanced_books(Eof, tls());
     tls_that_breaks_after_any_byte_leaves_balanced_books(Reset, tls());
     tls_that_stops_after_any_byte_leaves_balanced_books(Silence, tls());

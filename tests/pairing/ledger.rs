@@ -130,8 +130,8 @@ impl Ledger {
 
     /// Streams that became connections.
     fn made(&self) -> usize {
-        let failed = self.all.details("tls_handshake_done").iter().filter(|detail| detail.contains("error=")).count();
-        self.net.opened() - failed
+        let failed = |hook| self.all.details(hook).iter().filter(|detail| detail.contains("error=")).count();
+        self.net.opened() - failed("tls_handshake_done") - failed("tunnel_done")
     }
 
     fn faults(&self) -> Vec<String> {

@@ -65,8 +65,17 @@ pub(crate) enum Way {
     Silent,
 }
 
-/// Serves one connection to its end.
-pub(crate) async fn serve(origin: Origin, number: usize, tls: Option<Arc<ServerConfig>>, pipe: DuplexStream) {
+/// Serves one connection to its end. `tunnel`: once it was asked for one, and said yes.
+pub(crate) async fn serve(
+    origin: Origin,
+    number: usize,
+    tls: Option<Arc<ServerConfig>>,
+    tunnel: bool,
+    mut pipe: DuplexStream,
+) {
+    if tunnel && connected(&mut pipe).await.is_err() {
+        return;
+    }
     match tls {
         None => converse(origin, number, pipe).await,
         Some(config) => {
@@ -75,6 +84,14 @@ pub(crate) async fn serve(origin: Origin, number: usize, tls: Option<Arc<ServerC
             }
         }
     }
+}
+
+async fn connected(pipe: &mut DuplexStream) -> io::Result<()> {
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        more(pipe, &mut asked).await?;
+    }
+    pipe.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await
 }
 
 async fn converse<T: AsyncRead + AsyncWrite + Unpin>(origin: Origin, number: usize, io: T) {

@@ -26,6 +26,8 @@ pub(crate) struct Scenario {
     pub(crate) origin: Origin,
     pub(crate) tls: bool,
     pub(crate) asks: Vec<Ask>,
+    /// The server is a proxy, and what stands behind it too.
+    pub(crate) proxy: Option<Via>,
     /// How the last request ends if nothing breaks it off: its status and the bytes of its body, or its error.
     pub(crate) ends: &'static str,
     /// Why the first connection closes, where the scenario is about that.
@@ -36,6 +38,14 @@ pub(crate) struct Scenario {
     pub(crate) one_connection: bool,
     /// A head that is late and a body that stops are given up, long before the request as a whole is.
     pub(crate) limited: bool,
+}
+
+/// A way through a proxy.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Via {
+    pub(crate) url: &'static str,
+    /// The requests' scheme.
+    pub(crate) https: bool,
 }
 
 /// One request.
@@ -172,6 +182,7 @@ fn one(name: &'static str, ends: &'static str, ask: Ask, script: &'static [&'sta
         ends,
         origin: Http1(script),
         tls: false,
+        proxy: None,
         asks: vec![ask],
         closes: None,
         together: false,
@@ -348,4 +359,40 @@ pub(crate) fn tls() -> Vec<Scenario> {
     let mut all = vec![plain, chunked, h2("TLS: HTTP/2", "200 12", GET, Way::Answer)];
     all.iter_mut().for_each(|scenario| scenario.tls = true);
     all
+}
+
+/// Through a proxy.
+pub(crate) fn proxied() -> Vec<Scenario> {
+    const GREETED: Step = Send("\x05\x00");
+    const TUNNEL: Step = Send("\x05\x00\x00\x01\x7f\x00\x00\x01\x00\x50");
+    const NO_TUNNEL: Step = Send("\x05\x05\x00\x01\x00\x00\x00\x00\x00\x00");
+    // Version, command, and a name of eleven bytes with its length and port.
+    const ASKED: Step = ReadBody(4 + 1 + 11 + 2);
+    let through = |url, https, scenario| Scenario { proxy: Some(Via { url, https }), ..scenario };
+    let socks = |scenario| through("socks5h://proxy.test", false, scenario);
+    let connect = |scenario| through("http://proxy.test", true, scenario);
+    vec![
+        socks(two("SOCKS5", "200 2", [GET, GET], &[&[ReadBody(3), GREETED, ASKED, TUNNEL, Head, OK, Head, OK]])),
+        socks(one("SOCKS5: refused", "proxy_refused", GET, &[&[ReadBody(3), GREETED, ASKED, NO_TUNNEL]])),
+        connect(one("CONNECT: refused", "proxy_refused", GET, &[&[Head, Send("HTTP/1.1 403 No\r\n\r\n"), Close]])),
+        connect(one("CONNECT: closed", "proxy_protocol_error", GET, &[&[Head, Close]])),
+        connect(one("CONNECT: silence", "timeout", GET, &[&[Head]])),
+        connect(one(
+            "CONNECT: no TLS behind it",
+            "tls_protocol_error",
+            GET,
+            &[&[Head, Send("HTTP/1.1 200 OK\r\n\r\nnone")]],
+        )),
+        through("http://proxy.test", false, h2("CONNECT: HTTP/2", "200 12", GET, Way::Answer)),
+        through(
+            "http://proxy.test",
+            false,
+            two("passed on", "200 2", [GET, UPLOAD], &[&[Head, OK, Head, ReadBody(WHOLE), OK]]),
+        ),
+        through(
+            "https://origin.test",
+            false,
+            Scenario { tls: true, ..one("passed on over TLS", "200 2", GET, &[&[Head, OK]]) },
+        ),
+    ]
 }
