@@ -40,7 +40,12 @@ pub(super) fn redaction(data: &[u8]) {
 
 fn url(uri: &Uri) {
     let shown = rules().url(uri);
-    let again = shown.parse::<Uri>().expect("what is shown of a URL is one");
+    let Ok(again) = shown.parse::<Uri>() else {
+        // `http` takes a bracket before the `@`, which no host has; what stands there is hidden all the same.
+        let before = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@'));
+        assert!(before.is_some_and(|(before, _)| before.contains('[')), "what is shown of a URL is one: {shown}");
+        return assert!(shown.contains("://REDACTED:REDACTED@"), "{shown}");
+    };
     assert_eq!(*shown, *rules().url(&again), "a second time nothing is left to hide");
     assert_eq!(uri.path(), again.path());
     assert_eq!(uri.host().unwrap_or_default(), again.host().unwrap_or_default());
