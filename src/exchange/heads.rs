@@ -166,7 +166,12 @@ pub(super) fn status_of_block(mut block: &[u8]) -> Option<u16> {
         0x48..=0x4e | 0x08..=0x0e | 0x18..=0x1e => {
             let (length, rest) = rest.split_first()?;
             let value = rest.get(..usize::from(length & 0x7f))?;
-            if length & 0x80 == 0 { number(value.iter().copied()) } else { number(huffman_digits(value)) }
+            match length & 0x80 {
+                0 => number(value.iter().copied()),
+                // Three digits have 18 bits at most.
+                _ if value.len() <= 3 => number(huffman_digits(value)),
+                _ => None,
+            }
         }
         _ => None,
     }
@@ -184,7 +189,7 @@ fn number(digits: impl Iterator<Item = u8>) -> Option<u16> {
 }
 
 /// The digits in a Huffman string (RFC 7541, appendix B): `0`, `1` and `2` have five bits, the others six. Ends with the
-/// padding, which is all ones.
+/// padding, which is all ones and less than a byte (§5.2); what is neither is no digit.
 fn huffman_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
     let bits: u64 = bytes.iter().take(3).fold(0, |bits, byte| bits << 8 | u64::from(*byte));
     let mut left = bytes.len().min(3) * 8;
@@ -194,7 +199,10 @@ fn huffman_digits(bytes: &[u8]) -> impl Iterator<Item = u8> {
         let (length, digit) = match (peek(left, 5), peek(left, 6)) {
             (digit @ 0..=2, _) => (5, digit),
             (_, code @ 0x19..=0x1f) => (6, code - 0x19 + 3),
-            _ => return None,
+            _ => {
+                let padding = (1 << left) - 1;
+                return (left >= 8 || bits & padding != padding).then_some(b'?');
+            }
         };
         left -= length;
         u8::try_from(digit).ok().map(|digit| b'0' + digit)
