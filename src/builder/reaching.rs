@@ -34,11 +34,7 @@ impl ClientBuilder {
     /// Whether any certificate is accepted: no protection against an active attacker. For tests and a look at a broken
     /// server.
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        match self.trust {
-            _ if accept => self.trust = Trust::Nobody,
-            Trust::Nobody => self.trust = Trust::Platform,
-            Trust::Platform | Trust::Roots(_) | Trust::Own(_) => {}
-        }
+        self.trust.accept_invalid(accept);
         self
     }
 

@@ -239,11 +239,7 @@ impl Proxy {
     /// Whether any certificate of the proxy is accepted: it, or who takes its place, is given the credentials then. Servers
     /// behind it are verified as ever. Default: no, also where the client accepts any of servers.
     pub fn danger_accept_invalid_certs(mut self, accept: bool) -> Self {
-        match self.trust {
-            _ if accept => self.trust = Trust::Nobody,
-            Trust::Nobody => self.trust = Trust::Platform,
-            Trust::Platform | Trust::Roots(_) | Trust::Own(_) => {}
-        }
+        self.trust.accept_invalid(accept);
         self
     }
 

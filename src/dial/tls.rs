@@ -42,6 +42,17 @@ pub(crate) enum Trust {
     Own(Arc<ClientConfig>),
 }
 
+impl Trust {
+    /// Whether any certificate is accepted. What was switched on is switched off again to the platform's roots.
+    pub(crate) fn accept_invalid(&mut self, accept: bool) {
+        match self {
+            _ if accept => *self = Self::Nobody,
+            Self::Nobody => *self = Self::Platform,
+            Self::Platform | Self::Roots(_) | Self::Own(_) => {}
+        }
+    }
+}
+
 /// A client's certificate with its chain, and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
