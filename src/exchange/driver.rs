@@ -110,7 +110,7 @@ impl Driver {
                 if std::mem::replace(&mut self.max_streams, max) != max {
                     self.shared.home().max_streams(max);
                 }
-                if !self.draining && wire.goaway().is_some() {
+                if !self.draining && wire.is_leaving() {
                     self.draining = true;
                     self.shared.home().draining();
                 }
@@ -119,7 +119,7 @@ impl Driver {
         };
         let reason = failure::end_reason(&result);
         // After a GOAWAY hyper ends what takes requests; the connection ends with its last stream.
-        if wire.goaway().is_some() && !wire.is_released() {
+        if wire.is_leaving() && !wire.is_released() {
             self.leaving = Some(reason);
             return Poll::Pending;
         }
@@ -269,7 +269,7 @@ impl Driver {
         if let Some(at) = self.hooks.now() {
             let (connection, requests) = (&self.shared.info, self.shared.requests());
             let wire = &self.shared.wire;
-            let by_peer = wire.is_ended_by_peer() || wire.goaway().is_some();
+            let by_peer = wire.is_ended_by_peer() || wire.is_leaving();
             let initiator = if by_peer { CloseInitiator::Server } else { CloseInitiator::Client };
             let initiator = self.shared.desk().asked_by.unwrap_or(initiator);
             let http2 = self.shared.wire.record();

@@ -6,9 +6,14 @@
 
 use super::heads::status_of_block;
 
-/// A frame, told when its last byte has passed; HEADERS and DATA also when their header has.
+/// A frame, told when its last byte has passed; HEADERS and DATA that come in pieces also when their header has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Fact {
+    /// A whole header block of one frame: its `HeadersBegin`, `HeadersEnd` and, if it `ends` the stream, `StreamEnd` at once.
+    /// Never an interim one.
+    Head { stream: u32, ends: bool, length: usize, status: Option<u16> },
+    /// A whole DATA frame: its `DataBegin`, `Data` and, if it `ends` the stream, `StreamEnd` at once.
+    Piece { stream: u32, ends: bool, length: u32 },
     /// A HEADERS frame begins. `ends`: it is the last of its stream in this direction, with its CONTINUATIONs. `cut`: its
     /// first byte passed before.
     HeadersBegin { stream: u32, ends: bool, cut: bool },
@@ -33,6 +38,24 @@ pub(super) enum Fact {
     WindowUpdate { stream: u32, by: u32 },
 }
 
+impl Fact {
+    /// As it would have been told of a frame in pieces.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn apart(self) -> Vec<Self> {
+        let (facts, stream, ends) = match self {
+            Self::Head { stream, ends, length, status } => {
+                let begin = Self::HeadersBegin { stream, ends, cut: false };
+                (vec![begin, Self::HeadersEnd { stream, length, status, interim: None }], stream, ends)
+            }
+            Self::Piece { stream, ends, length } => {
+                (vec![Self::DataBegin { stream }, Self::Data { stream, length }], stream, ends)
+            }
+            other => return vec![other],
+        };
+        facts.into_iter().chain(ends.then_some(Self::StreamEnd { stream })).collect()
+    }
+}
+
 /// The scanner of one direction.
 pub(super) struct Frames {
     /// Bytes of the client's preface that are still to come.
@@ -47,8 +70,8 @@ pub(super) struct Frames {
     left: usize,
     /// The first bytes of the payload, as many as its kind is worth.
     payload: Vec<u8>,
-    /// A header block without END_HEADERS whose frame ended the stream.
-    ends_after_block: bool,
+    /// A header block without END_HEADERS, and whether the stream ends with it: CONTINUATIONs are to come.
+    unfinished: Option<bool>,
     /// The header block that is under way; `None` outbound, where nobody reads it.
     block: Option<Vec<u8>>,
     /// All of its bytes, kept or not.
@@ -94,7 +117,7 @@ impl Frames {
             length: 0,
             left: 0,
             payload: Vec::new(),
-            ends_after_block: false,
+            unfinished: None,
             block: Some(Vec::new()),
             block_length: 0,
         }
@@ -111,8 +134,13 @@ impl Frames {
             } else if self.filled == 0
                 && let Some((header, rest)) = bytes.split_first_chunk()
             {
-                // Nearly every header is whole.
-                (self.header, self.filled, bytes) = (*header, HEADER, rest);
+                // Nearly every header is whole, and most frames are.
+                (self.header, bytes) = (*header, rest);
+                if let Some(after) = self.whole(rest, &mut tell) {
+                    bytes = after;
+                    continue;
+                }
+                self.filled = HEADER;
                 self.begin(&mut tell);
             } else if self.filled < HEADER {
                 let taken = (HEADER - self.filled).min(bytes.len());
@@ -158,9 +186,34 @@ impl Frames {
         number([self.header[5], self.header[6], self.header[7], self.header[8]])
     }
 
-    fn begin(&mut self, tell: &mut impl FnMut(Fact)) {
+    /// The length of the payload.
+    fn announced(&self) -> usize {
         let [a, b, c, ..] = self.header;
-        self.length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
+    }
+
+    /// Tells a frame of which nothing has to be kept, since all of it is here; returns what comes after it.
+    fn whole<'a>(&mut self, rest: &'a [u8], tell: &mut impl FnMut(Fact)) -> Option<&'a [u8]> {
+        let (payload, after) = rest.split_at_checked(self.announced())?;
+        let (stream, ends) = (self.stream(), self.has(FIRST));
+        match self.kind() {
+            DATA => tell(Fact::Piece { stream, ends, length: u32::try_from(payload.len()).unwrap_or(u32::MAX) }),
+            HEADERS if self.has(END_HEADERS) && !self.has(PADDED | PRIORITY) => {
+                let read = self.block.is_some();
+                let status = if read { status_of_block(split(payload, STATUS).0) } else { None };
+                if is_interim(status) {
+                    return None;
+                }
+                self.unfinished = None;
+                tell(Fact::Head { stream, ends, length: if read { payload.len() } else { 0 }, status });
+            }
+            _ => return None,
+        }
+        Some(after)
+    }
+
+    fn begin(&mut self, tell: &mut impl FnMut(Fact)) {
+        self.length = self.announced();
         self.left = self.length;
         self.payload.clear();
         let stream = self.stream();
@@ -190,8 +243,17 @@ impl Frames {
         };
         let room = worth.saturating_sub(self.payload.len()).min(bytes.len());
         self.payload.extend_from_slice(&bytes[..room]);
-        if matches!(self.kind(), HEADERS | CONTINUATION) {
+        if self.is_of_block() {
             self.keep_fragment(bytes, offset);
+        }
+    }
+
+    /// A CONTINUATION that continues nothing is not (RFC 9113 §6.10: a connection error, which is hyper's affair).
+    fn is_of_block(&self) -> bool {
+        match self.kind() {
+            HEADERS => true,
+            CONTINUATION => self.unfinished.is_some(),
+            _ => false,
         }
     }
 
@@ -226,7 +288,7 @@ impl Frames {
                     tell(Fact::StreamEnd { stream });
                 }
             }
-            HEADERS | CONTINUATION => self.end_of_headers(stream, tell),
+            HEADERS | CONTINUATION if self.is_of_block() => self.end_of_headers(stream, tell),
             RST_STREAM => tell(Fact::Reset { stream, code: word(0).map_or(0, u32::from_be_bytes) }),
             SETTINGS if !self.has(FIRST) => {
                 for entry in self.payload.chunks_exact(SETTING) {
@@ -256,9 +318,9 @@ impl Frames {
     }
 
     fn end_of_headers(&mut self, stream: u32, tell: &mut impl FnMut(Fact)) {
-        let ends = self.ends_after_block || self.kind() == HEADERS && self.has(FIRST);
-        self.ends_after_block = ends && !self.has(END_HEADERS);
-        if !self.has(END_HEADERS) {
+        let ends = if self.kind() == HEADERS { self.has(FIRST) } else { self.unfinished == Some(true) };
+        self.unfinished = (!self.has(END_HEADERS)).then_some(ends);
+        if self.unfinished.is_some() {
             return;
         }
         let status = self.block.as_deref().and_then(status_of_block);
@@ -301,7 +363,7 @@ mod tests {
     fn told(frames: &mut Frames, pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Fact> {
         let mut facts = Vec::new();
         for piece in pieces {
-            frames.pass(&piece, |fact| facts.push(fact));
+            frames.pass(&piece, |fact| facts.extend(fact.apart()));
         }
         facts
     }
@@ -376,6 +438,32 @@ mod tests {
             facts.extend(told(&mut frames, [bytes[at..].to_vec()]));
             let cut = (1..HEADER).contains(&at);
             assert_eq!(facts[0], Fact::HeadersBegin { stream: 1, ends: true, cut }, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_whole_frame_is_one_fact() {
+        let mut bytes = frame(HEADERS, END_HEADERS, 1, &[0x88, 0x40]);
+        bytes.extend(frame(DATA, FIRST, 1, b"hello"));
+        let mut facts = Vec::new();
+        Frames::inbound().pass(&bytes, |fact| facts.push(fact));
+        let head = Fact::Head { stream: 1, ends: false, length: 2, status: Some(200) };
+        assert_eq!(facts, [head, Fact::Piece { stream: 1, ends: true, length: 5 }]);
+    }
+
+    #[test]
+    fn a_continuation_of_nothing_is_no_head() {
+        let whole = frame(HEADERS, END_HEADERS, 1, &[0x88]);
+        let mut padded = frame(HEADERS, END_HEADERS | PADDED, 1, &[0, 0x88]);
+        let stray = frame(CONTINUATION, END_HEADERS, 1, &[0x89]);
+        let (mut bytes, mut other) = (whole, stray.clone());
+        bytes.extend_from_slice(&stray);
+        padded.extend_from_slice(&stray);
+        other.extend_from_slice(&bytes);
+        let begin = Fact::HeadersBegin { stream: 1, ends: false, cut: false };
+        let facts = [begin, Fact::HeadersEnd { stream: 1, length: 1, status: Some(200), interim: None }];
+        for bytes in [bytes, padded, other] {
+            assert_eq!(told(&mut Frames::inbound(), [bytes]), facts);
         }
     }
 

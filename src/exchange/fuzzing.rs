@@ -40,7 +40,7 @@ pub(crate) fn frames(data: &[u8]) {
     let told = same(cuts(bytes, *at).map(|pieces| {
         let (mut frames, mut facts) = (Frames::inbound(), Vec::new());
         for piece in pieces {
-            frames.pass(piece, |fact| facts.push(uncut(fact)));
+            frames.pass(piece, |fact| facts.extend(fact.apart().into_iter().map(uncut)));
             assert!(frames.kept() <= MOST_KEPT, "{} bytes are kept", frames.kept());
         }
         facts
@@ -49,7 +49,9 @@ pub(crate) fn frames(data: &[u8]) {
     // Outwards there is a preface, and nobody reads the blocks.
     let out = same(cuts(bytes, *at).map(|pieces| {
         let (mut frames, mut facts) = (Frames::outbound(), Vec::new());
-        pieces.into_iter().for_each(|piece| frames.pass(piece, |fact| facts.push(uncut(fact))));
+        pieces
+            .into_iter()
+            .for_each(|piece| frames.pass(piece, |fact| facts.extend(fact.apart().into_iter().map(uncut))));
         facts
     }));
     let behind = plainly_read(bytes.get(24..).unwrap_or_default());
@@ -77,7 +79,8 @@ fn unread(fact: Fact) -> Fact {
 /// The same facts by the letter of RFC 9113, out of a text that is all here.
 fn plainly_read(mut bytes: &[u8]) -> Vec<Fact> {
     let mut facts = Vec::new();
-    let (mut block, mut ends_after_block) = (Vec::new(), false);
+    // Of a block without its end: whether the stream ends behind it.
+    let (mut block, mut unfinished) = (Vec::new(), None);
     while let [a, b, c, kind, flags, stream @ ..] = bytes
         && let [s0, s1, s2, s3, rest @ ..] = stream
     {
@@ -102,18 +105,19 @@ fn plainly_read(mut bytes: &[u8]) -> Vec<Fact> {
             1 | 9 => {
                 if *kind == 1 {
                     block.clear();
+                    unfinished = Some(has(1));
                 }
+                // A CONTINUATION of nothing.
+                let Some(ends) = unfinished else { continue };
                 block.extend_from_slice(fragment(*kind, *flags, payload));
-                let ends = ends_after_block || *kind == 1 && has(1);
-                ends_after_block = ends && !has(4);
                 if has(4) {
+                    unfinished = None;
                     // The first bytes are enough for a status.
                     let status = status_of_block(&block[..block.len().min(24)]);
                     let interim = status.filter(|status| *status < 200);
                     let interim = interim.map(|_| block[..block.len().min(16 * 1024)].to_vec());
                     facts.push(Fact::HeadersEnd { stream, length: block.len(), status, interim });
                     facts.extend(ends.then_some(Fact::StreamEnd { stream }));
-                    // What follows without a head of its own goes on with it, as far as it was kept.
                 }
             }
             3 => facts.push(Fact::Reset { stream, code: word(payload, 0).unwrap_or(0) }),

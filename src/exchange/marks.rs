@@ -59,6 +59,9 @@ pub(crate) struct Exchange {
     waiting: Mutex<Option<Waker>>,
 }
 
+/// HTTP/2: a head does not begin with a status that can be read: the peer uses a table that it was told not to use.
+pub(super) struct Untold;
+
 /// What one exchange is held to.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Terms {
@@ -124,7 +127,7 @@ pub(crate) struct Marks {
     until_close: bool,
     pub(crate) stream_id: Option<u32>,
     /// HTTP/2: nothing more comes for this stream.
-    response_over: bool,
+    pub(super) response_over: bool,
     /// HTTP/2: the peer reset the stream before it had ended its side.
     pub(super) cut: bool,
     /// The application is done with the response.
@@ -307,6 +310,7 @@ impl Exchange {
     fn tell_wrote_headers(&self, at: Option<Instant>) {
         let started = {
             let mut marks = self.lock();
+            marks.touched = true;
             if std::mem::replace(&mut marks.wrote_headers, true) {
                 return;
             }
@@ -375,16 +379,31 @@ impl Exchange {
         self.read_and(at, |marks| marks.head_begins(at, most));
     }
 
+    /// HTTP/2: all of a head was readable at once, which is no interim one: the final one, or trailers.
+    pub(super) fn read_whole_head(&self, status: Option<u16>, at: Option<Instant>) -> Result<(), Untold> {
+        let most = self.terms.max_informational;
+        let (mut is_final, mut told) = (false, true);
+        self.read_and(at, |marks| {
+            marks.head_begins(at, most);
+            if !marks.head_final {
+                (is_final, told) = (status.is_some(), status.is_some());
+                if told {
+                    (marks.head_final, marks.status) = (marks.head_begun, status);
+                }
+            }
+        });
+        if is_final {
+            self.arrived(at);
+            self.head_arrived(at);
+        }
+        if told { Ok(()) } else { Err(Untold) }
+    }
+
     /// HTTP/2: the last bytes for this request were readable. Whether it has been written, too.
     pub(super) fn read_last(&self, at: Option<Instant>) -> bool {
         let mut written = false;
         self.read_and(at, |marks| written = marks.wrote_request);
         written
-    }
-
-    /// HTTP/2: whether bytes of a body were handed over.
-    pub(super) fn has_body(&self) -> bool {
-        self.lock().body_bytes.is_some()
     }
 
     fn read_and(&self, at: Option<Instant>, change: impl FnOnce(&mut Marks)) {
@@ -482,7 +501,10 @@ impl Exchange {
     }
 
     fn wait(&self, cx: &Context<'_>) {
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        match &mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(known) => known.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
     }
 
     /// HTTP/2: whether this request is to be given up.
@@ -536,10 +558,6 @@ impl Exchange {
     /// HTTP/2: the peer's last frame of this stream came.
     pub(crate) fn response_over(&self) {
         self.side_over(|marks| marks.response_over = true);
-    }
-
-    pub(crate) fn is_response_over(&self) -> bool {
-        self.lock().response_over
     }
 
     /// HTTP/2: the peer resets the stream.

@@ -290,7 +290,7 @@ impl Shared {
     /// The connection closes, for this reason if none was given before.
     fn closing(&self, reason: CloseReason) -> CloseReason {
         // It ends as the peer had said that it would.
-        let said_so = reason == CloseReason::PeerClosed && self.wire.goaway().is_some();
+        let said_so = reason == CloseReason::PeerClosed && self.wire.is_leaving();
         let reason = if said_so { CloseReason::GoAway } else { reason };
         let mut desk = self.desk();
         desk.wake();
@@ -320,7 +320,7 @@ impl Conn {
     pub(crate) fn is_open(&self) -> bool {
         match self {
             Self::Http1 { sender, .. } => !sender.is_closed(),
-            Self::Http2 { sender, shared } => !sender.is_closed() && shared.wire.goaway().is_none(),
+            Self::Http2 { sender, shared } => !sender.is_closed() && !shared.wire.is_leaving(),
         }
     }
 

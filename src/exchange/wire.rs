@@ -17,7 +17,13 @@ use std::{
 
 use http::StatusCode;
 
-use super::{flow::Flow, frames::Fact, heads::fields_of_block, lateness::Lateness, marks::Exchange};
+use super::{
+    flow::Flow,
+    frames::Fact,
+    heads::fields_of_block,
+    lateness::Lateness,
+    marks::{Exchange, Untold},
+};
 use crate::connection::{GoAway, Http2Record, Protocol};
 
 /// Shared by a connection's sensor, its bodies and its driver.
@@ -32,6 +38,8 @@ pub(crate) struct Wire {
     surplus: AtomicBool,
     /// hyper has let go of the byte stream.
     released: AtomicBool,
+    /// HTTP/2: the peer sent GOAWAY.
+    leaving: AtomicBool,
     /// HTTP/2: what was expected of the frames was wrong.
     disagreed: AtomicBool,
     /// How late the task is that reads; absent unless polls are timed.
@@ -88,7 +96,16 @@ impl Wire {
         let no = || AtomicBool::new(false);
         let watched = Arc::new(AtomicBool::new(told && protocol == Protocol::Http2));
         let on_wire = Mutex::new(on_wire);
-        Self { on_wire, watched, peer_ended: no(), surplus: no(), released: no(), disagreed: no(), lateness }
+        Self {
+            on_wire,
+            watched,
+            peer_ended: no(),
+            surplus: no(),
+            released: no(),
+            leaving: no(),
+            disagreed: no(),
+            lateness,
+        }
     }
 
     pub(super) fn lateness(&self) -> Option<&Arc<Lateness>> {
@@ -167,6 +184,11 @@ impl Wire {
     /// The last stream that the peer will handle, if it sent GOAWAY.
     pub(super) fn goaway(&self) -> Option<u32> {
         self.http2(|streams| streams.record.goaway.as_ref().map(|goaway| goaway.last_stream)).flatten()
+    }
+
+    /// Whether the peer sent GOAWAY.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Acquire)
     }
 
     /// Whether the peer ended the connection since it wants HTTP/1.1 (RFC 9113 §7).
@@ -294,23 +316,36 @@ impl Wire {
     /// A frame has reached the socket, or has begun to.
     pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>, known: &mut Known) {
         match fact {
-            Fact::HeadersBegin { stream, ends, .. } => match self.http2(|streams| streams.opened(stream, ends)) {
-                Some(Ok(Some(exchange))) => {
+            Fact::Head { stream, ends, .. } => {
+                let Some(exchange) = self.opened(stream, ends) else { return };
+                exchange.wrote_headers(at);
+                if ends {
+                    self.request_over(stream, at, exchange);
+                } else {
+                    *known = Some((stream, exchange));
+                }
+            }
+            Fact::HeadersBegin { stream, ends, .. } => {
+                if let Some(exchange) = self.opened(stream, ends) {
                     exchange.touched();
                     *known = Some((stream, exchange));
                 }
-                Some(Ok(None)) | None => {}
-                Some(Err(Disagreement)) => self.disagree(),
-            },
+            }
             Fact::HeadersEnd { stream, .. } => {
                 if let Some(exchange) = self.stream(stream, known) {
                     exchange.wrote_headers(at);
                 }
             }
+            Fact::Piece { stream, ends, length } => {
+                self.http2(|streams| streams.flow.sent(stream, length, at));
+                if ends {
+                    self.sending_over(stream, at, known);
+                }
+            }
             Fact::Data { stream, length } => {
                 self.http2(|streams| streams.flow.sent(stream, length, at));
             }
-            Fact::StreamEnd { stream } => self.request_over(stream, at, known),
+            Fact::StreamEnd { stream } => self.sending_over(stream, at, known),
             Fact::Reset { stream, code } => {
                 self.http2(|streams| streams.record.resets_sent += 1);
                 *known = None;
@@ -329,17 +364,36 @@ impl Wire {
         }
     }
 
+    /// HEADERS go out: of the request that we know the stream by, or we know nothing.
+    fn opened(&self, stream: u32, ends: bool) -> Option<Arc<Exchange>> {
+        match self.http2(|streams| streams.opened(stream, ends))? {
+            Ok(exchange) => exchange,
+            Err(Disagreement) => {
+                self.disagree();
+                None
+            }
+        }
+    }
+
+    /// The last frame of a stream has reached the socket.
+    fn sending_over(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
+        if self.stream(stream, known).is_some()
+            // It is let go of here: an idle connection holds no exchange.
+            && let Some((_, exchange)) = known.take()
+        {
+            self.request_over(stream, at, exchange);
+        }
+    }
+
     /// The last frame of a request has reached the socket.
-    fn request_over(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
-        // It is let go of here: an idle connection holds no exchange.
-        let Some(exchange) = self.stream(stream, known).cloned() else { return };
-        *known = None;
-        if exchange.has_body()
+    fn request_over(&self, stream: u32, at: Option<Instant>, exchange: Arc<Exchange>) {
+        let marks = exchange.marks();
+        if marks.body_bytes.is_some()
             && let Some(Some(blocked)) = self.http2(|streams| streams.flow.ended(stream, at))
         {
             exchange.was_blocked(blocked);
         }
-        if exchange.is_response_over() {
+        if marks.response_over {
             self.forget(stream);
         }
         exchange.wrote_request(at);
@@ -348,6 +402,26 @@ impl Wire {
     /// A frame was readable, or its first byte; `before`: when bytes were readable before these.
     pub(super) fn told_in(&self, fact: Fact, at: Option<Instant>, before: Option<Instant>, known: &mut Known) {
         match fact {
+            Fact::Head { stream, ends, length, status } => {
+                let Some(exchange) = self.stream(stream, known) else { return };
+                exchange.head_length(length);
+                match exchange.read_whole_head(status, at) {
+                    Ok(()) if ends => self.answered_whole(stream, at, known),
+                    Ok(()) => {}
+                    Err(Untold) => self.disagree(),
+                }
+            }
+            Fact::Piece { stream, ends, .. } => {
+                let Some(exchange) = self.stream(stream, known) else { return };
+                if ends {
+                    self.answered_whole(stream, at, known);
+                } else {
+                    exchange.read(at);
+                    if self.lateness.is_some() {
+                        exchange.arrived(at);
+                    }
+                }
+            }
             Fact::HeadersBegin { stream, cut, .. } => {
                 if let Some(exchange) = self.stream(stream, known) {
                     exchange.read_head(if cut { before } else { at });
@@ -364,18 +438,7 @@ impl Wire {
                     exchange.read(at);
                 }
             }
-            Fact::StreamEnd { stream } => {
-                if self.stream(stream, known).is_some()
-                    && let Some((_, exchange)) = known.take()
-                {
-                    exchange.arrived(at);
-                    // It stays known until the request's side is over too.
-                    if exchange.read_last(at) {
-                        self.forget(stream);
-                    }
-                    exchange.response_over();
-                }
-            }
+            Fact::StreamEnd { stream } => self.answered_whole(stream, at, known),
             Fact::Reset { stream, code } => {
                 self.http2(|streams| streams.record.resets_received += 1);
                 if let Some(exchange) = self.stream(stream, known) {
@@ -402,12 +465,29 @@ impl Wire {
                 self.wake_driver();
             }
             Fact::GoAway { last_stream, code } => {
-                self.http2(|streams| streams.record.goaway = Some(GoAway { last_stream, error_code: code }));
+                self.http2(|streams| {
+                    streams.record.goaway = Some(GoAway { last_stream, error_code: code });
+                    self.leaving.store(true, Ordering::Release);
+                });
                 self.wake_driver();
             }
             Fact::WindowUpdate { stream, by } => {
                 self.http2(|streams| streams.flow.window_update(stream, by, at));
             }
+        }
+    }
+
+    /// The last frame of a response was readable.
+    fn answered_whole(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
+        if self.stream(stream, known).is_some()
+            && let Some((_, exchange)) = known.take()
+        {
+            exchange.arrived(at);
+            // It stays known until the request's side is over too.
+            if exchange.read_last(at) {
+                self.forget(stream);
+            }
+            exchange.response_over();
         }
     }
 
@@ -590,6 +670,6 @@ mod tests {
         wire.refused(&refused);
         let next = dispatched(&wire, true);
         wire.told_out(Fact::HeadersBegin { stream: 3, ends: true, cut: false }, None, &mut None);
-        assert!(next.marks().touched && !lost(&next) && refused.is_response_over());
+        assert!(next.marks().touched && !lost(&next) && refused.marks().response_over);
     }
 }
