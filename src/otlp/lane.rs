@@ -129,6 +129,9 @@ pub(super) struct Way {
 #[derive(Default)]
 struct Queue {
     records: VecDeque<Record>,
+    /// Told, and to be let go of by those who bring the next ones: memory that goes back to the thread it came from is at
+    /// hand for the next request, and that of another thread is not.
+    told: Vec<Record>,
     /// Records so far: taken, and done with.
     taken: u64,
     done: u64,
@@ -181,7 +184,9 @@ impl Way {
         queue.records.push_back(record);
         queue.taken += 1;
         let full = queue.records.len() == self.hurry_at();
+        let told = queue.told.pop();
         drop(queue);
+        drop(told);
         if full {
             self.hurry.notify_one();
         }
@@ -211,15 +216,12 @@ impl Way {
 
     /// Exports what is in the queue, some records at a time, since others are waiting for their places.
     async fn empty(&self, encoder: &mut Encoder) {
-        let mut some = Vec::with_capacity(SOME);
+        let (mut some, mut told) = (Vec::with_capacity(SOME), Vec::with_capacity(SOME));
         // Counted from here on: the spans that were written and sent, and of each record that is not done with the last one.
         let (mut written, mut sent, mut lasts) = (0, 0, VecDeque::new());
         loop {
-            {
-                let mut queue = self.queue();
-                let count = queue.records.len().min(SOME);
-                some.extend(queue.records.drain(..count));
-            }
+            self.swap(&mut told, &mut some, written > 0);
+            told.clear();
             let nothing_waits = some.is_empty();
             for record in some.drain(..) {
                 let before = encoder.spans();
@@ -228,6 +230,7 @@ impl Way {
                 self.exporter.delivery.handed(spans as u64);
                 written += spans;
                 lasts.push_back(written);
+                told.push(record);
             }
             while encoder.spans() >= self.batch || nothing_waits && encoder.spans() > 0 {
                 let spans = encoder.spans().min(self.batch);
@@ -240,6 +243,19 @@ impl Way {
             if nothing_waits {
                 return;
             }
+        }
+    }
+
+    /// Takes some records out of the queue, and leaves those that were told to who brings more: none if none came lately.
+    fn swap(&self, told: &mut Vec<Record>, some: &mut Vec<Record>, busy: bool) {
+        let mut queue = self.queue();
+        let count = queue.records.len().min(SOME);
+        some.extend(queue.records.drain(..count));
+        if busy || count > 0 {
+            let room = self.hurry_at().saturating_sub(queue.told.len()).min(told.len());
+            queue.told.extend(told.drain(..room));
+        } else {
+            told.append(&mut queue.told);
         }
     }
 

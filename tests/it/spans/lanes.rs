@@ -6,17 +6,19 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use http::{HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderName, Method, Request, Response, StatusCode, request::Parts};
 use http_body_util::Full;
 use httptrace::{
     ClientBuilder,
+    clock::TimeAnchor,
     otlp::{self, Protocol},
+    timeline::{Asked, Report, Reporter, Timeline},
     views::spans::{SpanDetail, Spans},
 };
 use opentelemetry::{
@@ -409,6 +411,62 @@ async fn what_still_waits_at_the_deadline_is_counted() {
     }
     let ended = guard.shutdown_async().await;
     assert_eq!((ended.exported_spans, ended.dropped_spans), (0, 6 + 80 * 4), "{ended}");
+}
+
+/// Sees each attempt's record, and keeps none.
+#[derive(Debug, Clone, Default)]
+struct Weakly(Arc<Mutex<Vec<Weak<Timeline>>>>);
+
+impl Weakly {
+    fn alive(&self) -> usize {
+        let records = self.0.lock().expect("not poisoned");
+        records.iter().filter(|record| record.strong_count() > 0).count()
+    }
+}
+
+impl Reporter for Weakly {
+    fn started(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Arc::new(self.clone()))
+    }
+}
+
+impl Report for Weakly {
+    fn again(&self, _: &mut Parts, _: &Asked<'_>, _: TimeAnchor) -> Option<Arc<dyn Report>> {
+        Some(Arc::new(self.clone()))
+    }
+
+    fn finished(&self, timeline: &Arc<Timeline>) {
+        self.0.lock().expect("not poisoned").push(Arc::downgrade(timeline));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_exported_is_let_go_of_at_the_latest_when_nothing_more_comes() {
+    let origin = Origin::plain().serve(hello);
+    let collector = Collector::http();
+    let guard = otlp::builder().endpoint(collector.endpoint()).protocol(Protocol::HttpProtobuf).metrics(false);
+    let guard = guard.set_globals(false).batch_delay(Duration::from_secs(3600)).init().expect("telemetry");
+    let records = Weakly::default();
+    let builder = origin.client_builder().tracer_provider(guard.tracer_provider());
+    let traced = Traced::new(builder.reporter(Arc::new(records.clone())));
+    let rounds = 5;
+    for _ in 0..rounds {
+        for _ in 0..10 {
+            traced.read(origin.url("/")).await.expect("a response");
+            traced.log.settled().await;
+        }
+        flush(guard.tracer_provider()).await;
+    }
+    // Nothing came since: the next look finds the queue empty.
+    flush(guard.tracer_provider()).await;
+    let gone = async {
+        while records.alive() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within("the end of the last record", gone).await;
+    let ended = guard.shutdown_async().await;
+    assert_eq!((ended.exported_spans, ended.dropped_spans), (6 + (10 * rounds - 1) * 4, 0), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
