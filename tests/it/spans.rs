@@ -4,6 +4,7 @@
 //! documentation promises. Each test of spans runs twice: with spans of the SDK in memory, and past the SDK, as a collector
 //! gets them.
 
+mod burst;
 mod lanes;
 pub(crate) mod metrics;
 pub(crate) mod scene;

@@ -48,7 +48,7 @@ use crate::support::{
 
 /// Looks at spans, so that they have to be the SDK's.
 #[derive(Debug, Clone, Default)]
-struct Onlooker(Arc<AtomicUsize>);
+pub(super) struct Onlooker(pub(super) Arc<AtomicUsize>);
 
 impl SpanProcessor for Onlooker {
     fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}

@@ -47,6 +47,8 @@ pub(crate) enum Answer {
     Accept,
     /// Never.
     Hang,
+    /// As it is told next: not before.
+    Hold,
     /// With this gRPC code, for instance 14 for unavailable, or this HTTP status. What was sent is not kept.
     Status(u16),
     /// Takes all but so many spans of each export.
@@ -168,10 +170,14 @@ impl State {
     /// Answers as told: hangs, refuses with a status, or lets `keep` have what was sent. Returns how much it refuses.
     async fn export(&self, keep: impl FnOnce(&mut Received)) -> Result<i64, u16> {
         // First, so that who sees the export can change the answer to the next one.
-        let answer = *self.answer.borrow();
+        let mut answer = *self.answer.borrow();
         self.received.send_modify(|received| received.exports += 1);
+        if let Answer::Hold = answer {
+            let told = |answer: &Answer| !matches!(answer, Answer::Hold);
+            answer = *self.answer.subscribe().wait_for(told).await.expect("the sender is in self");
+        }
         match answer {
-            Answer::Hang => std::future::pending().await,
+            Answer::Hang | Answer::Hold => std::future::pending().await,
             Answer::Status(status) => Err(status),
             Answer::Accept => {
                 self.received.send_modify(keep);

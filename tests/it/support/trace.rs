@@ -65,6 +65,9 @@ impl Log {
     }
 
     /// Returns once something has begun and everything begun has ended.
+    ///
+    /// Of all requests together: one of several at once that waits here waits for the others too, and they must not wait for
+    /// it. Every call of a hook has it read the whole log again, so one task waits for a burst, after it, and not each of it.
     pub(crate) async fn settled(&self) -> &Self {
         self.until("all that began to end", |entries| !entries.is_empty() && open(entries).is_empty()).await
     }
