@@ -7,7 +7,10 @@ use std::{
     fmt,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::{Duration, Instant},
 };
@@ -91,12 +94,12 @@ impl Delivery {
         self.handed.fetch_add(items, Relaxed);
     }
 
-    /// So many found no place in the queue. `first`: since it had some.
-    pub(super) fn overflowed(&self, items: u64, places: usize, first: bool) {
+    /// So many found no place in the queue, where so many of these wait. `first`: since it had some.
+    pub(super) fn overflowed(&self, items: u64, places: usize, these: &str, first: bool) {
         self.handed(items);
         self.failed.fetch_add(items, Relaxed);
         if first {
-            let failure = Failure::new(Problem::QueueFull, format!("{places} records wait already"));
+            let failure = Failure::new(Problem::QueueFull, format!("{places} {these} wait already"));
             self.complaints.raise(self.signal, &self.endpoint, self.protocol, &failure);
         }
     }
@@ -213,11 +216,40 @@ impl fmt::Debug for Delivery {
     }
 }
 
+/// The places in the queue of the SDK, which tells nobody but its own log of a span that found none. So they are counted before
+/// it: a span without one is not handed to it. What it has taken out counts until its export begins, so its queue is never
+/// longer than what is counted here, and drops nothing by itself.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    taken: AtomicUsize,
+    /// A span found none since the last export.
+    overflows: AtomicBool,
+}
+
+impl Places {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: AtomicUsize::new(0), overflows: AtomicBool::new(false) })
+    }
+
+    fn take(&self) -> bool {
+        let more = |taken| (taken < self.most).then_some(taken + 1);
+        self.taken.fetch_update(Acquire, Relaxed, more).is_ok()
+    }
+
+    /// The export of so many spans begins.
+    pub(super) fn leave(&self, spans: usize) {
+        self.taken.fetch_sub(spans, Release);
+        self.overflows.store(false, Relaxed);
+    }
+}
+
 /// The batch processor, which takes sampled spans only (it would export others too) and is handed counted ones; and the lane
 /// beside it, which is flushed and ended with it.
 #[derive(Debug)]
 pub(super) struct Handed {
     pub(super) batch: BatchSpanProcessor,
+    pub(super) places: Arc<Places>,
     pub(super) delivery: Arc<Delivery>,
     pub(super) way: Option<Arc<Way>>,
 }
@@ -228,10 +260,15 @@ impl SpanProcessor for Handed {
     }
 
     fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() {
-            self.delivery.handed(1);
-            self.batch.on_end(span);
+        if !span.span_context.is_sampled() {
+            return;
         }
+        if !self.places.take() {
+            let first = !self.places.overflows.swap(true, Relaxed);
+            return self.delivery.overflowed(1, self.places.most, "spans", first);
+        }
+        self.delivery.handed(1);
+        self.batch.on_end(span);
     }
 
     fn force_flush(&self) -> OTelSdkResult {

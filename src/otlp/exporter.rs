@@ -21,7 +21,11 @@ use opentelemetry_sdk::{
 };
 use prost::Message;
 
-use super::{delivery::Delivery, problem::Failure, transport::Transport};
+use super::{
+    delivery::{Delivery, Places},
+    problem::Failure,
+    transport::Transport,
+};
 
 /// The way of spans to one collector, whoever made them.
 #[derive(Debug)]
@@ -51,11 +55,13 @@ impl OtlpSpans {
 #[derive(Debug)]
 pub(super) struct SdkSpans {
     pub(super) spans: Arc<OtlpSpans>,
+    pub(super) places: Arc<Places>,
     pub(super) resource: ResourceAttributesWithSchema,
 }
 
 impl SpanExporter for SdkSpans {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        self.places.leave(batch.len());
         let spans = batch.len() as u64;
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         self.spans.deliver(ExportTraceServiceRequest { resource_spans }.encode_to_vec(), spans).await

@@ -108,8 +108,8 @@ impl Guard {
         &self.0.warnings
     }
 
-    /// Spans lost so far: those whose export failed, a request's that found no place in the queue, and, after the end, all
-    /// that no collector took.
+    /// Spans lost so far: those whose export failed or that found no place in the queue, and, after the end, all that no
+    /// collector took.
     #[must_use]
     pub fn dropped_spans(&self) -> u64 {
         match &*self.0.end() {

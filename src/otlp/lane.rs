@@ -179,7 +179,7 @@ impl Way {
         if queue.records.len() >= self.most {
             let first = !std::mem::replace(&mut queue.overflows, true);
             drop(queue);
-            return self.exporter.delivery.overflowed(Count::of(&record), self.most, first);
+            return self.exporter.delivery.overflowed(Count::of(&record), self.most, "records", first);
         }
         queue.records.push_back(record);
         queue.taken += 1;

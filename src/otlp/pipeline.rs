@@ -24,7 +24,7 @@ use tokio::{runtime::Handle, sync::oneshot};
 use super::{
     InitError, Propagator,
     console::{ConsoleMetrics, ConsoleSpans},
-    delivery::{Delivery, Handed},
+    delivery::{Delivery, Handed, Places},
     env::{Batch, Settings, Target},
     exporter::{OtlpMetrics, OtlpSpans, SdkSpans},
     global::Global,
@@ -114,13 +114,16 @@ impl Pipeline {
         for target in settings.collectors.iter().filter_map(|collector| collector.traces.as_ref()) {
             let (transport, delivery) = self.way("spans", target)?;
             let spans = Arc::new(OtlpSpans { transport, delivery: Arc::clone(&delivery) });
-            let exporter = SdkSpans { spans: Arc::clone(&spans), resource: Default::default() };
+            let places = Places::new(settings.batch.queue);
+            let exporter =
+                SdkSpans { spans: Arc::clone(&spans), places: Arc::clone(&places), resource: Default::default() };
             let way = past_the_sdk.then(|| {
                 let runtime = &self.runtime.as_ref().expect("there is a collector, so there is a runtime").handle;
                 Way::new(spans, &settings.batch, &resource, settings.limits, runtime)
             });
             self.ways.extend(way.clone());
-            tracers = tracers.with_span_processor(Handed { batch: batched(exporter, &settings.batch), delivery, way });
+            let batch = batched(exporter, &settings.batch);
+            tracers = tracers.with_span_processor(Handed { batch, places, delivery, way });
             self.spans = true;
         }
         if settings.console.traces {

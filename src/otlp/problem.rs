@@ -269,8 +269,7 @@ impl fmt::Display for Fix {
             Problem::Rejected => write!(f, "the collector's own log says why"),
             Problem::QueueFull => write!(
                 f,
-                "requests end faster than their spans are taken: raise OTEL_BSP_MAX_QUEUE_SIZE, or lower \
-                 OTEL_BSP_SCHEDULE_DELAY"
+                "spans end faster than they are taken: raise OTEL_BSP_MAX_QUEUE_SIZE, or lower OTEL_BSP_SCHEDULE_DELAY"
             ),
             Problem::Stopped => write!(f, "telemetry has been shut down"),
         }

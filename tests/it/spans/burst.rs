@@ -142,7 +142,9 @@ async fn a_burst_of_400_requests_overflows_the_default_queue_of_the_sdks_spans()
     held.burst().await;
     let made = onlooker.0.load(Ordering::Relaxed) as u64;
     assert_eq!(made, (1 + 400) * SPANS);
+    // The first request's are on their way; of the others, as many wait as there are places.
+    assert_eq!(held.guard.dropped_spans(), 400 * SPANS - 2048);
     let (ended, _) = held.end().await;
-    // The first request's were on their way; of the others, as many waited as there are places.
     assert_eq!((ended.exported_spans, ended.dropped_spans), (SPANS + 2048, made - SPANS - 2048), "{ended}");
+    assert_told_once(&ended, "2048 spans wait already");
 }
