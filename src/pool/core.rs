@@ -129,8 +129,8 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// A connection, or a place in the queue. `fresh`: idle HTTP/1 connections are passed over, since another one has just
-    /// proved stale. `waiter` is made only if one must wait.
+    /// A connection, or a place in the queue. `fresh`: another connection has just proved stale, so idle ones of HTTP/1
+    /// are passed over, and those of HTTP/2 where one more may be dialled. `waiter` is made only if one must wait.
     pub(crate) fn checkout(
         &mut self,
         key: &PoolKey,
@@ -141,7 +141,9 @@ impl<C: Poolable, W: Clone> Core<C, W> {
     ) -> Checkout<C> {
         let host = self.host(key);
         self.retire_the_old(host, now, effects);
-        if let Some(lease) = self.free_stream(host, u64::MAX, now, effects) {
+        // What is open may be as stale as the one before: a new one, if there may be one.
+        let dials = fresh && self.may_dial(host, usize::MAX, now).is_ok();
+        if !dials && let Some(lease) = self.free_stream(host, u64::MAX, now, effects) {
             return Checkout::Ready(lease);
         }
         if !fresh && let Some(lease) = self.most_recently_used(host, now, effects) {

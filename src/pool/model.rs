@@ -194,9 +194,9 @@ impl Model {
                         let dials = |waiter: usize| self.dials.iter().any(|(_, _, other)| *other == waiter);
                         let late = self.config.late_binding;
                         assert!(late || !dials(waiter), "who dials waits for its own");
-                        // A retry that dials takes no used HTTP/1 connection.
+                        // A retry that dials takes no used connection, and no stream of another's.
                         let wary = |waiter: usize| {
-                            let used = !lease.conn.http2 && lease.number > 1;
+                            let used = lease.conn.http2 || lease.number > 1;
                             used && self.wary.contains(&waiter) && dials(waiter)
                         };
                         assert!(!wary(waiter), "a used connection for a retry that dials");

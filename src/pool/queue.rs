@@ -146,7 +146,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         }
     }
 
-    /// The first waiter that takes an HTTP/1 connection. A used one is not for those who dial because one proved stale.
+    /// The first waiter that takes a connection, or a stream. A used one is not for those who dial because one proved stale.
     pub(super) fn first_taker(&self, host: usize, used: bool) -> Option<u64> {
         let entry = self.hosts.get(host)?;
         if !used || !self.config.late_binding || entry.wary.is_empty() {
@@ -161,18 +161,12 @@ impl<C: Poolable, W: Clone> Core<C, W> {
         self.hosts[host].take(serial)
     }
 
-    /// Takes the first waiter that a stream may be given to.
-    pub(super) fn next_waiter(&mut self, host: usize) -> Option<W> {
-        let serial = self.first_waiter(host)?;
-        self.take_waiter(host, serial)
-    }
-
     /// Serves waiters with streams that are free, then lets those dial who may. Whether any was served.
     pub(super) fn pump(&mut self, host: usize, now: Instant, effects: &mut Effects<C, W>) -> bool {
         let mut served = false;
-        while let Some(first) = self.first_waiter(host) {
+        while let Some(first) = self.first_taker(host, true) {
             let Some(lease) = self.free_stream(host, first, now, effects) else { break };
-            if let Some(waiter) = self.next_waiter(host) {
+            if let Some(waiter) = self.take_waiter(host, first) {
                 served = true;
                 effects.push(Effect::Serve(waiter, lease));
             }
@@ -293,8 +287,7 @@ impl<C: Poolable, W: Clone> Core<C, W> {
             assert!(host.idle.iter().all(|index| self.slots[*index].idle.is_some()), "the stack holds idle ones only");
             assert!(host.idle.len() <= self.config.max_idle_per_host);
             let room = host.shared.iter().any(|index| self.slots[*index].has_room());
-            let takers = if self.config.late_binding { host.waiters.len() } else { host.undialed.len() };
-            assert!(takers == 0 || !room, "a waiter beside a free stream");
+            assert!(self.first_taker(index, true).is_none() || !room, "a waiter beside a free stream");
             let open = host.open + host.dialing;
             assert!(self.config.max_connections_per_host.is_none_or(|max| open <= max), "more than the cap");
             let full = self.config.max_connections.is_some_and(|max| self.busy() >= max);

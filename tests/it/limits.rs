@@ -141,31 +141,54 @@ async fn of_the_addresses_that_are_given_no_more_than_sixteen_are_tried() {
     }
 }
 
+/// An HTTP/2 connection of one stream at once, which ends with its second request.
+fn stale(name: &'static str) -> Vec<Step> {
+    let first = [Read(PREFACE), greeting_with(&[(3, 1)]), ReadFrame(HEADERS, 1), At(name), answer(1, "ok")];
+    first.into_iter().chain([ReadFrame(HEADERS, 3), Close]).collect()
+}
+
+#[tokio::test]
+async fn a_stale_connection_is_followed_by_a_new_one_even_where_another_is_idle_and_by_no_third_try() {
+    let next = |end: Vec<Step>| [Read(PREFACE), greeting(), ReadFrame(HEADERS, 1)].into_iter().chain(end).collect();
+    for (third, answered) in [(vec![answer(1, "third"), AwaitClose], true), (vec![Close], false)] {
+        let origin = Origin::plain().scripts([stale("one"), stale("two"), next(third)]);
+        let builder = origin.client_builder().http2_prior_knowledge().http2_max_connections_per_host(2);
+        let traced = Traced::new(builder);
+        let one = tokio::spawn(traced.read_later(origin.url("/one")));
+        within("the first", origin.gate("one").reached()).await;
+        let two = tokio::spawn(traced.read_later(origin.url("/two")));
+        within("the second", origin.gate("two").reached()).await;
+        for (gate, request) in [("one", one), ("two", two)] {
+            origin.gate(gate).open();
+            assert_eq!(within("an answer", request).await.expect("no panic").expect("a body"), "ok");
+        }
+        match traced.read(origin.url("/third")).await {
+            Ok(body) => assert!(answered && body == "third", "{body:?}"),
+            Err(error) => assert!(!answered && error.error_type() == "connection_closed", "{error}"),
+        }
+        traced.log.settled().await.assert_paired_over(3);
+        assert_eq!((traced.log.details("retry"), origin.accepted()), (vec!["#2 stale_connection".to_owned()], 3));
+    }
+}
+
 #[tokio::test]
 async fn a_request_that_meets_two_stale_connections_is_sent_twice_at_most() {
-    // Two HTTP/2 connections of one stream each, which end with their second request.
-    let stale = |name| {
-        let first = [Read(PREFACE), greeting_with(&[(3, 1)]), ReadFrame(HEADERS, 1), At(name), answer(1, "ok")];
-        first.into_iter().chain([ReadFrame(HEADERS, 3), Close]).collect::<Vec<_>>()
-    };
-    let good = vec![Read(PREFACE), greeting(), ReadFrame(HEADERS, 1), answer(1, "third"), AwaitClose];
-    let origin = Origin::plain().scripts([stale("one"), stale("two"), good]);
-    let builder = origin.client_builder().http2_prior_knowledge().http2_max_connections_per_host(2);
-    let traced = Traced::new(builder);
-    let one = tokio::spawn(traced.read_later(origin.url("/one")));
-    within("the first", origin.gate("one").reached()).await;
-    let two = tokio::spawn(traced.read_later(origin.url("/two")));
-    within("the second", origin.gate("two").reached()).await;
-    for (gate, request) in [("one", one), ("two", two)] {
-        origin.gate(gate).open();
-        assert_eq!(within("an answer", request).await.expect("no panic").expect("a body"), "ok");
-    }
-    let error = traced.read(origin.url("/third")).await.expect_err("both are stale");
+    // One connection at once: what follows a stale one is what others have used meanwhile, and may be as stale.
+    let first = vec![ReadHead, write(OK), ReadHead, At("stale"), Close];
+    let origin =
+        Origin::plain().scripts([first, vec![ReadHead, write(OK), ReadHead, Close], vec![ReadHead, write(OK)]]);
+    let traced = Traced::new(origin.client_builder().max_connections_per_host(1));
+    assert_eq!(traced.read(origin.url("/one")).await.expect("an answer"), "ok");
+    let twice = tokio::spawn(traced.read_later(origin.url("/twice")));
+    within("the second", origin.gate("stale").reached()).await;
+    let between = tokio::spawn(traced.read_later(origin.url("/between")));
+    traced.log.wait_for("get_conn", 3).await;
+    origin.gate("stale").open();
+    assert_eq!(within("an answer", between).await.expect("no panic").expect("a body"), "ok");
+    let error = within("an end", twice).await.expect("no panic").expect_err("both were stale");
     assert_eq!(error.error_type(), "connection_closed");
     traced.log.settled().await.assert_paired_over(3);
     assert_eq!((traced.log.details("retry"), origin.accepted()), (vec!["#2 stale_connection".to_owned()], 2));
-    // Nothing is wrong with the origin.
-    assert_eq!(traced.read(origin.url("/fourth")).await.expect("an answer"), "third");
 }
 
 /// From the beginning of an attempt to its connection.

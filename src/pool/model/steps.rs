@@ -378,6 +378,16 @@ fn a_retry_takes_no_connection_that_comes_back_while_it_dials() {
 }
 
 #[test]
+fn a_retry_of_a_stale_connection_dials_where_it_may_and_else_shares() {
+    let mut model = pool(PoolConfig { http2_max_connections_per_host: 2, ..PoolConfig::default() });
+    run(&mut model, [ask(1), dialed(0, true), back(0)]);
+    model.run(&Step::Checkout { host: 1, fresh: true });
+    assert_eq!((dials(&model).len(), model.loans.len()), (1, 0), "an idle one may be as stale");
+    model.run(&Step::Checkout { host: 1, fresh: true });
+    assert_eq!((dials(&model).len(), model.loans.len()), (1, 1), "there may be no third");
+}
+
+#[test]
 fn a_host_that_refuses_http2_is_offered_http1_for_ten_minutes() {
     let mut model = pool(PoolConfig::default());
     run(&mut model, [ask(1), dialed(0, true), ask(1)]);
