@@ -4,7 +4,8 @@
 //! wire. What lies above it (TLS keeps records back, hyper buffers) can only say *what* those bytes were.
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Read as _},
     mem::MaybeUninit,
     net::SocketAddr,
     num::NonZeroU64,
@@ -196,6 +197,14 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(tls) => tls.get_ref().0,
+        }
+    }
+
+    /// Reads what has come to a plain socket that is no use any more; not what is encrypted, nor a user's stream.
+    pub(crate) fn read_the_rest(&self, to: &mut [u8]) -> Option<usize> {
+        match self {
+            Self::Plain(Socket { stream: Stream::Tcp(tcp), .. }) => (&*socket2::SockRef::from(&**tcp)).read(to).ok(),
+            Self::Plain(_) | Self::Tls(_) => None,
         }
     }
 

@@ -36,6 +36,9 @@ pub(super) enum Fact {
     GoAway { last_stream: u32, code: u32 },
     /// WINDOW_UPDATE; stream 0 is the connection.
     WindowUpdate { stream: u32, by: u32 },
+    /// What comes in begins with a frame that is longer than any may be (RFC 9113 §4.2), as all text would: it is no HTTP/2,
+    /// and nothing more is read of it.
+    Foreign,
 }
 
 impl Fact {
@@ -58,8 +61,10 @@ impl Fact {
 
 /// The scanner of one direction.
 pub(super) struct Frames {
-    /// Bytes of the client's preface that are still to come.
+    /// Bytes that are still to come and are no frames: the client's preface, or all that is no HTTP/2.
     preface: usize,
+    /// Nothing is known yet of the first frame that comes in.
+    first: bool,
     header: [u8; HEADER],
     /// How much of `header` is filled.
     filled: usize,
@@ -79,6 +84,8 @@ pub(super) struct Frames {
 }
 
 const HEADER: usize = 9;
+/// The longest payload, unless more is announced (`SETTINGS_MAX_FRAME_SIZE`), which this client does not do.
+const MAX_FRAME: usize = 1 << 14;
 const PREFACE: usize = 24;
 /// Enough of a block for its status, behind two changes of the table's size.
 const STATUS: usize = 24;
@@ -105,12 +112,13 @@ const PRIORITY: u8 = 0x20;
 impl Frames {
     /// What the client sends: its preface comes first (RFC 9113 §3.4).
     pub(super) fn outbound() -> Self {
-        Self { preface: PREFACE, block: None, ..Self::inbound() }
+        Self { preface: PREFACE, first: false, block: None, ..Self::inbound() }
     }
 
     pub(super) fn inbound() -> Self {
         Self {
             preface: 0,
+            first: true,
             header: [0; HEADER],
             filled: 0,
             cut: false,
@@ -136,7 +144,9 @@ impl Frames {
             {
                 // Nearly every header is whole, and most frames are.
                 (self.header, bytes) = (*header, rest);
-                if let Some(after) = self.whole(rest, &mut tell) {
+                if !self.first
+                    && let Some(after) = self.whole(rest, &mut tell)
+                {
                     bytes = after;
                     continue;
                 }
@@ -161,6 +171,11 @@ impl Frames {
                 (self.filled, self.cut) = (0, false);
             }
         }
+    }
+
+    /// Whether nothing has passed yet, or not even the header of the first frame.
+    pub(super) fn is_at_start(&self) -> bool {
+        self.first
     }
 
     /// Bytes that are kept, and room for more.
@@ -217,6 +232,10 @@ impl Frames {
         self.left = self.length;
         self.payload.clear();
         let stream = self.stream();
+        if std::mem::take(&mut self.first) && self.length > MAX_FRAME {
+            (self.preface, self.filled) = (usize::MAX, 0);
+            return tell(Fact::Foreign);
+        }
         match self.kind() {
             HEADERS => {
                 self.block_length = 0;
@@ -360,6 +379,13 @@ mod tests {
         bytes
     }
 
+    /// Behind the frame that everything begins with.
+    fn begun() -> Frames {
+        let mut frames = Frames::inbound();
+        assert_eq!(told(&mut frames, [frame(SETTINGS, FIRST, 0, &[])]), []);
+        frames
+    }
+
     fn told(frames: &mut Frames, pieces: impl IntoIterator<Item = Vec<u8>>) -> Vec<Fact> {
         let mut facts = Vec::new();
         for piece in pieces {
@@ -432,7 +458,7 @@ mod tests {
     fn a_frame_whose_header_is_cut_says_that_it_began_before() {
         let bytes = frame(HEADERS, FIRST | END_HEADERS, 1, &[0x88]);
         for at in 0..=HEADER {
-            let mut frames = Frames::inbound();
+            let mut frames = begun();
             let mut facts = told(&mut frames, [bytes[..at].to_vec()]);
             assert_eq!(frames.is_within_header(), (1..HEADER).contains(&at));
             facts.extend(told(&mut frames, [bytes[at..].to_vec()]));
@@ -446,9 +472,22 @@ mod tests {
         let mut bytes = frame(HEADERS, END_HEADERS, 1, &[0x88, 0x40]);
         bytes.extend(frame(DATA, FIRST, 1, b"hello"));
         let mut facts = Vec::new();
-        Frames::inbound().pass(&bytes, |fact| facts.push(fact));
+        begun().pass(&bytes, |fact| facts.push(fact));
         let head = Fact::Head { stream: 1, ends: false, length: 2, status: Some(200) };
         assert_eq!(facts, [head, Fact::Piece { stream: 1, ends: true, length: 5 }]);
+    }
+
+    #[test]
+    fn what_begins_with_text_is_no_http2_and_is_not_read() {
+        for bytes in [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), b"SSH-2.0-x\r\n", b"\x15\x03\x01\0\x02\x02\x0a\0\0"] {
+            let bytes = [bytes, &frame(GOAWAY, 0, 0, &[0; 8])].concat();
+            for pieces in [vec![bytes.clone()], bytes.iter().map(|byte| vec![*byte]).collect()] {
+                assert_eq!(told(&mut Frames::inbound(), pieces), [Fact::Foreign]);
+            }
+            assert_eq!(told(&mut Frames::inbound(), [bytes[..HEADER - 1].to_vec()]), [], "not yet");
+            // Later it is a mistake as any other: a server that speaks HTTP/2 made it.
+            assert!(!told(&mut begun(), [bytes]).contains(&Fact::Foreign));
+        }
     }
 
     #[test]
@@ -463,7 +502,7 @@ mod tests {
         let begin = Fact::HeadersBegin { stream: 1, ends: false, cut: false };
         let facts = [begin, Fact::HeadersEnd { stream: 1, length: 1, status: Some(200), interim: None }];
         for bytes in [bytes, padded, other] {
-            assert_eq!(told(&mut Frames::inbound(), [bytes]), facts);
+            assert_eq!(told(&mut begun(), [bytes]), facts);
         }
     }
 

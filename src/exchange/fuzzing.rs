@@ -45,7 +45,8 @@ pub(crate) fn frames(data: &[u8]) {
         }
         facts
     }));
-    assert_eq!(told, plainly_read(bytes));
+    let foreign = bytes.len() >= 9 && u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]) > 16_384;
+    assert_eq!(told, if foreign { vec![Fact::Foreign] } else { plainly_read(bytes) });
     // Outwards there is a preface, and nobody reads the blocks.
     let out = same(cuts(bytes, *at).map(|pieces| {
         let (mut frames, mut facts) = (Frames::outbound(), Vec::new());

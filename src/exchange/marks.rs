@@ -595,8 +595,12 @@ impl Exchange {
     pub(crate) fn connection_gone(&self) {
         let marks = self.marks();
         if marks.dispatched && !marks.wrote_request {
-            // What the server did not want any more was given up; the rest is lost.
-            let kind = if marks.consumed { Kind::Canceled } else { Kind::ConnectionClosed };
+            let kind = match marks.consumed {
+                // What the server did not want any more was given up; the rest is lost.
+                true => Kind::Canceled,
+                false if self.wire.is_foreign() => Kind::Http2ProtocolError,
+                false => Kind::ConnectionClosed,
+            };
             self.write_failed(&Error::new(kind, Phase::RequestWrite));
         }
         self.side_over(|marks| (marks.request_over, marks.response_over) = (true, true));

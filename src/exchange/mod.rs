@@ -291,7 +291,11 @@ impl Shared {
     fn closing(&self, reason: CloseReason) -> CloseReason {
         // It ends as the peer had said that it would.
         let said_so = reason == CloseReason::PeerClosed && self.wire.is_leaving();
-        let reason = if said_so { CloseReason::GoAway } else { reason };
+        let reason = match reason {
+            CloseReason::PeerClosed | CloseReason::IoError if self.wire.is_foreign() => CloseReason::ProtocolError,
+            _ if said_so => CloseReason::GoAway,
+            reason => reason,
+        };
         let mut desk = self.desk();
         desk.wake();
         *desk.reason.get_or_insert(reason)

@@ -146,6 +146,23 @@ impl Sensor {
         }
     }
 
+    /// The socket takes nothing more. A peer that was asked for HTTP/2 may have said before that it speaks something else,
+    /// and hyper, which writes first, will not read that any more.
+    fn write_failed(&mut self) {
+        let Scanner::Http2(both) = &mut self.protocol else { return };
+        let mut header = [0; 9];
+        if both.inbound.is_at_start()
+            && let Some(length) = self.transport.read_the_rest(&mut header)
+        {
+            let wire = &self.wire;
+            both.inbound.pass(&header[..length], |fact| {
+                if fact == Fact::Foreign {
+                    wire.told_in(fact, None, None, &mut None);
+                }
+            });
+        }
+    }
+
     /// Whether a mark waits for TLS to let go of its bytes.
     fn mark_is_due(&self) -> bool {
         match &self.protocol {
@@ -253,7 +270,7 @@ impl AsyncWrite for Sensor {
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
             self.take_due();
         }
-        let written = ready!(Pin::new(&mut self.transport).poll_write(cx, buf))?;
+        let written = ready!(Pin::new(&mut self.transport).poll_write(cx, buf)).inspect_err(|_| self.write_failed())?;
         self.passed_out(std::iter::once(&buf[..written]));
         Poll::Ready(Ok(written))
     }
@@ -267,7 +284,8 @@ impl AsyncWrite for Sensor {
             ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
             self.take_due();
         }
-        let written = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, bufs))?;
+        let written = ready!(Pin::new(&mut self.transport).poll_write_vectored(cx, bufs));
+        let written = written.inspect_err(|_| self.write_failed())?;
         let mut left = written;
         self.passed_out(bufs.iter().map_while(|buf| {
             let taken = left.min(buf.len());

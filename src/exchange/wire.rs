@@ -40,6 +40,8 @@ pub(crate) struct Wire {
     released: AtomicBool,
     /// HTTP/2: the peer sent GOAWAY.
     leaving: AtomicBool,
+    /// HTTP/2: what the peer says is something else.
+    foreign: AtomicBool,
     /// HTTP/2: what was expected of the frames was wrong.
     disagreed: AtomicBool,
     /// How late the task is that reads; absent unless polls are timed.
@@ -103,6 +105,7 @@ impl Wire {
             surplus: no(),
             released: no(),
             leaving: no(),
+            foreign: no(),
             disagreed: no(),
             lateness,
         }
@@ -189,6 +192,11 @@ impl Wire {
     /// Whether the peer sent GOAWAY.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether the peer was asked for HTTP/2 and speaks something else.
+    pub(super) fn is_foreign(&self) -> bool {
+        self.foreign.load(Ordering::Acquire)
     }
 
     /// Whether the peer ended the connection since it wants HTTP/1.1 (RFC 9113 §7).
@@ -360,7 +368,8 @@ impl Wire {
             | Fact::Ping { .. }
             | Fact::Setting { .. }
             | Fact::GoAway { .. }
-            | Fact::WindowUpdate { .. } => {}
+            | Fact::WindowUpdate { .. }
+            | Fact::Foreign => {}
         }
     }
 
@@ -474,6 +483,7 @@ impl Wire {
             Fact::WindowUpdate { stream, by } => {
                 self.http2(|streams| streams.flow.window_update(stream, by, at));
             }
+            Fact::Foreign => self.foreign.store(true, Ordering::Release),
         }
     }
 

@@ -37,10 +37,6 @@ const MANY_FIELDS: [&str; 5] = [
     "has 101 trailers in HTTP/2",
 ];
 
-/// Bytes that are no HTTP/2, and the end: one or the other is told.
-const TWO_HEADS: [&str; 3] =
-    ["agrees on HTTP/2 and speaks HTTP/1.1", "answers the preface in HTTP/1.1", "answers the preface with garbage"];
-
 /// The codes of the README's table that an origin can cause, in its words.
 const CODES: [(i32, &str); 13] = [
     (0, "a whole response to every request, any status"),
@@ -93,7 +89,6 @@ fn expected(case: &Case) -> BTreeSet<i32> {
         // And some of them have no end.
         _ if MANY_FIELDS.contains(&case.name) => BTreeSet::from([0, 28]),
         Ends::Answer(..) => BTreeSet::from([0]),
-        _ if TWO_HEADS.contains(&case.name) => BTreeSet::from([16, 52]),
         // As the machine has it, before the connection is there or behind it.
         _ if case.name == "accepts and resets" => BTreeSet::from([7, 52, 55, 56]),
         // A stream's error, if the connection goes on.
