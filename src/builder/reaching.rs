@@ -145,6 +145,7 @@ impl ClientBuilder {
     /// Other extras are not looked at.
     ///
     /// - All that the connector does is one `connect`: there is neither `dns` nor `tls`, and nothing is known of the session.
+    ///   A certificate that it refuses is a `connect_failed`, and its own error, the source, says why.
     /// - [`http2_only`](Self::http2_only) refuses a connection that did not agree to HTTP/2. [`http1_only`](Self::http1_only)
     ///   has no say: have the connector offer no HTTP/2.
     /// - A connector that returns a bare stream for `https` sends the request in the clear. `HttpConnector` alone refuses.

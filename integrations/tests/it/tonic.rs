@@ -1,10 +1,12 @@
 //! tonic's generated clients: `HealthClient::with_origin(client, uri)`, in place of a `Channel`. Without TLS the client has to
 //! know beforehand that the server speaks HTTP/2 (`http2_prior_knowledge`); with it, ALPN says so.
 
-use httptrace::ClientBuilder;
+use http::{Uri, uri::PathAndQuery};
+use httptrace::{Client, ClientBuilder};
 use opentelemetry::{context::FutureExt, trace::TraceContextExt};
+use tokio::sync::watch;
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, service::Routes};
+use tonic::{Code, IntoStreamingRequest, Request, Response, Status, Streaming, service::Routes};
 use tonic_health::{
     ServingStatus,
     pb::{
@@ -15,6 +17,7 @@ use tonic_health::{
     },
     server::HealthReporter,
 };
+use tonic_prost::ProstCodec;
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
@@ -147,6 +150,134 @@ async fn both_directions_stream_at_once_and_the_span_ends_with_the_trailers() {
         complete.check(spans.only("response-read"));
         assert_eq!(origin.accepted(), 1);
     }
+}
+
+/// What gRPC puts before each message.
+const FRAME: usize = 5;
+
+const LINE: usize = 1 << 10;
+/// Twice the window of hyper's server: it has to be opened again and again.
+const LINES: usize = 2 << 10;
+
+#[tokio::test]
+async fn many_messages_up_are_one_span_that_ends_with_the_one_answer() {
+    for (origin, builder, mut read) in both_counting() {
+        let scene = Scene::new(builder);
+        let mut client = CounterClient::with_origin(scene.traced.client.clone(), origin.url("/"));
+        let application = scene.application();
+        for _ in 0..2 {
+            let exported = scene.exported();
+            let (lines, sent) = tokio::sync::mpsc::channel(1);
+            let talk = async {
+                for number in 1..=LINES {
+                    lines.send("x".repeat(LINE)).await.expect("an open stream");
+                    if number == LINES / 2 {
+                        read.wait_for(|read| *read == number).await.expect("a server");
+                        assert_eq!(scene.exported(), exported, "all of it is told at its end");
+                    }
+                }
+                drop(lines);
+            };
+            let call = client.count(ReceiverStream(sent)).with_context(application.clone());
+            let (answer, ()) = within("an answer", async { tokio::join!(call, talk) }).await;
+            let answer = answer.expect("a status of 0");
+            assert_eq!(answer.get_ref(), &((LINE * LINES) as u64));
+            assert_eq!(answer.metadata().get("grpc-status").expect("trailers"), "0");
+        }
+        application.span().end();
+
+        let spans = scene.spans(2, 11 + usize::from(origin.is_tls())).await;
+        let sent = LINES * (FRAME + prost::Message::encoded_len(&"x".repeat(LINE)));
+        for (span, write) in attempts(&spans, "POST").into_iter().zip(spans.named("request-write")) {
+            ExpectedSpan::new().under(spans.only("application")).with("http.response.status_code", 200).check(span);
+            ExpectedSpan::new().under(span).with("http.request.body.size", sent as i64).check(write);
+        }
+        for read in spans.named("response-read") {
+            ExpectedSpan::new().with("httptrace.response.outcome", "complete").check(read);
+        }
+        assert_eq!(origin.accepted(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_has_read_enough_ends_the_messages_up_and_the_connection_is_used_again() {
+    for (origin, builder, _) in both_counting() {
+        let scene = Scene::new(builder);
+        let mut client = CounterClient::with_origin(scene.traced.client.clone(), origin.url("/"));
+        let (lines, sent) = tokio::sync::mpsc::channel(1);
+        let talk = async {
+            for line in ["one", "two", ""] {
+                lines.send(line.to_owned()).await.expect("an open stream");
+            }
+            lines.closed().await;
+        };
+        let (answer, ()) = within("an answer", async { tokio::join!(client.count(ReceiverStream(sent)), talk) }).await;
+        let refused = answer.expect_err("an empty line");
+        assert_eq!((refused.code(), refused.message()), (Code::InvalidArgument, "an empty line"));
+        let answer = within("an answer", client.count(tokio_stream::iter(["three".to_owned()]))).await;
+        assert_eq!(answer.expect("a status of 0").into_inner(), 5);
+
+        let spans = scene.spans(2, 9 + usize::from(origin.is_tls())).await;
+        let [ended, next] = attempts(&spans, "POST")[..] else { panic!("{spans}") };
+        let write = |parent| spans.children(parent).into_iter().find(|it| it.name == "request-write").expect("a span");
+        let size = |lines: &[usize]| lines.iter().map(|length| FRAME + length).sum::<usize>() as i64;
+        // The server has what it wanted: no error, though the caller had more to say.
+        ExpectedSpan::new().with("http.response.status_code", 200).check(ended);
+        ExpectedSpan::new().canceled().with("http.request.body.size", size(&[5, 5, 0])).check(write(ended));
+        ExpectedSpan::new().with("http.request.body.size", size(&[7])).check(write(next));
+        assert_eq!(origin.accepted(), 1);
+        scene.traced.log.settled().await.assert_paired_over(2);
+    }
+}
+
+/// As tonic generates it of `rpc Count(stream google.protobuf.StringValue) returns (google.protobuf.UInt64Value)`, by hand:
+/// neither of the two services above streams in this direction alone.
+struct CounterClient(tonic::client::Grpc<Client>);
+
+impl CounterClient {
+    fn with_origin(client: Client, origin: Uri) -> Self {
+        Self(tonic::client::Grpc::with_origin(client, origin))
+    }
+
+    async fn count(&mut self, lines: impl IntoStreamingRequest<Message = String>) -> Result<Response<u64>, Status> {
+        self.0.ready().await.map_err(|error| Status::unknown(error.to_string()))?;
+        let path = PathAndQuery::from_static("/test.Counter/Count");
+        self.0.client_streaming(lines.into_streaming_request(), path, ProstCodec::default()).await
+    }
+}
+
+/// Its server, which counts the bytes of all lines and does not bear an empty one; and the lines that it has read.
+fn serve_counter(origin: OriginBuilder) -> (Origin, watch::Receiver<usize>) {
+    let (read, reading) = watch::channel(0);
+    let origin = origin.serve(move |request| {
+        let read = read.clone();
+        let count = tower::service_fn(move |request: Request<Streaming<String>>| {
+            let read = read.clone();
+            async move {
+                let (mut lines, mut bytes) = (request.into_inner(), 0);
+                read.send_replace(0);
+                while let Some(line) = lines.message().await? {
+                    if line.is_empty() {
+                        return Err(Status::invalid_argument("an empty line"));
+                    }
+                    bytes += line.len() as u64;
+                    read.send_modify(|read| *read += 1);
+                }
+                Ok(Response::new(bytes))
+            }
+        });
+        async { tonic::server::Grpc::new(ProstCodec::default()).client_streaming(count, request).await }
+    });
+    (origin, reading)
+}
+
+/// As `both`.
+fn both_counting() -> [(Origin, ClientBuilder, watch::Receiver<usize>); 2] {
+    let (plain, read) = serve_counter(Origin::plain().http2());
+    let builder = plain.client_builder().http2_prior_knowledge();
+    let (secure, secure_read) = serve_counter(Origin::tls_with_alpn(&["h2"]));
+    let secure_builder = secure.client_builder();
+    [(plain, builder, read), (secure, secure_builder, secure_read)]
 }
 
 /// `tokio_stream`'s, without its feature.
