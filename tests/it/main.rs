@@ -3,6 +3,7 @@
 mod connector;
 mod connectors;
 mod dialing;
+mod every;
 mod exchanges;
 mod exporters;
 mod failures;

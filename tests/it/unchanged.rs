@@ -19,51 +19,23 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full, channel::Channel};
-use httptrace::{Client, ClientBuilder, ClientTrace, Error, ResponseBody, hooks::*, timeline::TimelineHandle};
+use httptrace::{Client, ClientBuilder, ClientTrace, Error, ResponseBody, timeline::TimelineHandle};
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider};
 
 use self::Instrument::*;
+use crate::every::every_hook;
 use crate::support::{frames::lines, origin::Origin, pass, script::Step, within};
 
 /// Panics in every hook, and counts them.
 #[derive(Default)]
 struct Panics(AtomicUsize);
 
-macro_rules! panics {
-    ($($hook:ident($info:ty))+) => {
-        impl ClientTrace for Panics {
-            $(fn $hook(&self, _: &$info) {
-                self.0.fetch_add(1, Ordering::Relaxed);
-                // A panic without its message: thousands would be printed.
-                std::panic::resume_unwind(Box::new("a hook that panics"));
-            })+
-        }
-    };
-}
-
-panics! {
-    get_conn(GetConnInfo<'_>)
-    got_conn(GotConnInfo<'_>)
-    get_conn_failed(GetConnFailedInfo<'_>)
-    put_idle_conn(PutIdleConnInfo)
-    got_first_response_byte(GotFirstResponseByteInfo)
-    got_100_continue(Got100ContinueInfo)
-    got_1xx_response(Got1xxResponseInfo<'_>)
-    dns_start(DnsStartInfo<'_>)
-    dns_done(DnsDoneInfo<'_>)
-    connect_start(ConnectStartInfo)
-    connect_done(ConnectDoneInfo<'_>)
-    tunnel_start(TunnelStartInfo<'_>)
-    tunnel_done(TunnelDoneInfo<'_>)
-    tls_handshake_start(TlsHandshakeStartInfo<'_>)
-    tls_handshake_done(TlsHandshakeDoneInfo<'_>)
-    wrote_header_field(WroteHeaderFieldInfo<'_>)
-    wrote_headers(WroteHeadersInfo)
-    wait_100_continue(Wait100ContinueInfo)
-    wrote_request(WroteRequestInfo<'_>)
-    response_done(ResponseDoneInfo<'_>)
-    conn_closed(ConnClosedInfo<'_>)
-    retry(RetryInfo<'_>)
+every_hook! {
+    for Panics, |this, _, _| {
+        this.0.fetch_add(1, Ordering::Relaxed);
+        // A panic without its message: thousands would be printed.
+        std::panic::resume_unwind(Box::new("a hook that panics"));
+    }
 }
 
 /// Who listens.

@@ -12,6 +12,7 @@ use httptrace::{Client, ClientTrace, Error, hooks::*, with_client_trace};
 use tokio::task::JoinHandle;
 
 use super::hello;
+use crate::every::every_hook;
 use crate::support::{PATIENCE, client::read, origin::Origin, within};
 
 type Answer = JoinHandle<Result<Bytes, Error>>;
@@ -23,37 +24,13 @@ struct Sends {
     sent: Mutex<BTreeMap<&'static str, Answer>>,
 }
 
-macro_rules! sends {
-    ($($hook:ident($info:ty))+) => {
-        impl ClientTrace for Sends {
-            $(fn $hook(&self, _: &$info) {
-                let request = self.client.get(self.url.clone());
-                // Read to the end: a response that lies there would keep the one connection.
-                let read = async { read(request.await?).await };
-                self.sent.lock().expect("no panic").entry(stringify!($hook)).or_insert_with(|| tokio::spawn(read));
-            })+
-        }
-    };
-}
-
-sends! {
-    get_conn(GetConnInfo<'_>)
-    got_conn(GotConnInfo<'_>)
-    get_conn_failed(GetConnFailedInfo<'_>)
-    put_idle_conn(PutIdleConnInfo)
-    got_first_response_byte(GotFirstResponseByteInfo)
-    got_100_continue(Got100ContinueInfo)
-    dns_start(DnsStartInfo<'_>)
-    dns_done(DnsDoneInfo<'_>)
-    connect_start(ConnectStartInfo)
-    connect_done(ConnectDoneInfo<'_>)
-    tls_handshake_start(TlsHandshakeStartInfo<'_>)
-    tls_handshake_done(TlsHandshakeDoneInfo<'_>)
-    wrote_header_field(WroteHeaderFieldInfo<'_>)
-    wrote_headers(WroteHeadersInfo)
-    wait_100_continue(Wait100ContinueInfo)
-    wrote_request(WroteRequestInfo<'_>)
-    response_done(ResponseDoneInfo<'_>)
+every_hook! {
+    for Sends, |this, hook, _| {
+        let request = this.client.get(this.url.clone());
+        // Read to the end: a response that lies there would keep the one connection.
+        let read = async { read(request.await?).await };
+        this.sent.lock().expect("no panic").entry(hook).or_insert_with(|| tokio::spawn(read));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,7 +61,7 @@ async fn a_hook_may_send_a_request_with_the_same_client_whatever_it_is_called_fo
             assert_eq!(within(hook, answer).await.expect("no panic").expect(hook), "hello");
         }
         // On HTTP/2 this origin sends no 100.
-        assert_eq!(hooks.len(), if alpn == "h2" { 16 } else { 17 }, "{alpn}: {hooks:?}");
+        assert_eq!(hooks.len(), if alpn == "h2" { 16 } else { 18 }, "{alpn}: {hooks:?}");
     }
 }
 

@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use http::{Method, Request, Uri};
 use http_body_util::Empty;
-use httptrace::{Client, ClientTrace, hooks::*};
+use httptrace::{Client, ClientTrace};
 use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
 
 use super::{OK, hello, now};
+use crate::every::every_hook;
 use crate::{
     spans::{
         metrics,
@@ -324,34 +325,7 @@ impl Wild {
     }
 }
 
-macro_rules! wild {
-    ($($hook:ident($info:ty))+) => {
-        impl ClientTrace for Wild {
-            $(fn $hook(&self, _: &$info) {
-                self.called();
-            })+
-        }
-    };
-}
-
-wild! {
-    get_conn(GetConnInfo<'_>)
-    got_conn(GotConnInfo<'_>)
-    get_conn_failed(GetConnFailedInfo<'_>)
-    put_idle_conn(PutIdleConnInfo)
-    got_first_response_byte(GotFirstResponseByteInfo)
-    dns_start(DnsStartInfo<'_>)
-    dns_done(DnsDoneInfo<'_>)
-    connect_start(ConnectStartInfo)
-    connect_done(ConnectDoneInfo<'_>)
-    tls_handshake_start(TlsHandshakeStartInfo<'_>)
-    tls_handshake_done(TlsHandshakeDoneInfo<'_>)
-    wrote_header_field(WroteHeaderFieldInfo<'_>)
-    wrote_headers(WroteHeadersInfo)
-    wrote_request(WroteRequestInfo<'_>)
-    response_done(ResponseDoneInfo<'_>)
-    conn_closed(ConnClosedInfo<'_>)
-}
+every_hook! { for Wild, |this, _, _| this.called() }
 
 // 12: OkHttp's listeners were called under its pool's lock; a panic in a callback took smithy's connector down.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

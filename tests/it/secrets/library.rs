@@ -7,9 +7,8 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Response, Uri};
 use http_body_util::{BodyExt, Full, StreamBody};
 use httptrace::{
-    BoxError, Client, ClientBuilder, ClientTrace, Error,
+    BoxError, Client, ClientBuilder, Error,
     dial::{Proxy, Resolve, ResolveError, Resolving},
-    hooks::*,
     otlp::{self, Protocol},
     timeline::TimelineHandle,
     views::waterfall::{Style, Waterfall},
@@ -21,6 +20,7 @@ use prost::Message;
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{ANSWER, FIELDS, QUERY, USERINFO, WORD, assert_says_nothing};
+use crate::every::every_hook;
 use crate::{
     connector::Pipes,
     support::{
@@ -117,40 +117,7 @@ macro_rules! say {
 /// Says all that happens to a client.
 struct Talker;
 
-macro_rules! talks {
-    ($($hook:ident($info:ty))+) => {
-        impl ClientTrace for Talker {
-            $(fn $hook(&self, info: &$info) {
-                say!("hook {}: {info:?} {info:#?}", stringify!($hook));
-            })+
-        }
-    };
-}
-
-talks! {
-    get_conn(GetConnInfo<'_>)
-    got_conn(GotConnInfo<'_>)
-    get_conn_failed(GetConnFailedInfo<'_>)
-    put_idle_conn(PutIdleConnInfo)
-    got_first_response_byte(GotFirstResponseByteInfo)
-    got_100_continue(Got100ContinueInfo)
-    got_1xx_response(Got1xxResponseInfo<'_>)
-    dns_start(DnsStartInfo<'_>)
-    dns_done(DnsDoneInfo<'_>)
-    connect_start(ConnectStartInfo)
-    connect_done(ConnectDoneInfo<'_>)
-    tunnel_start(TunnelStartInfo<'_>)
-    tunnel_done(TunnelDoneInfo<'_>)
-    tls_handshake_start(TlsHandshakeStartInfo<'_>)
-    tls_handshake_done(TlsHandshakeDoneInfo<'_>)
-    wrote_header_field(WroteHeaderFieldInfo<'_>)
-    wrote_headers(WroteHeadersInfo)
-    wait_100_continue(Wait100ContinueInfo)
-    wrote_request(WroteRequestInfo<'_>)
-    response_done(ResponseDoneInfo<'_>)
-    conn_closed(ConnClosedInfo<'_>)
-    retry(RetryInfo<'_>)
-}
+every_hook! { for Talker, |_, hook, info| say!("hook {hook}: {info:?} {info:#?}") }
 
 /// Finds a name for what it is, and says why it can't find others.
 struct Names;
