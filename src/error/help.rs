@@ -47,6 +47,8 @@ impl Error {
             Kind::MalformedResponse => ANOTHER_PROTOCOL,
             // What speaks before it is asked speaks something else; the others may say why in their logs.
             Kind::ConnectionClosed if self.phase() == Phase::RequestWrite => ANOTHER_PROTOCOL,
+            // It speaks something else.
+            Kind::Http2ProtocolError if self.source().is_some_and(|why| why.is::<Why>()) => ANOTHER_PROTOCOL,
             Kind::Http2ProtocolError => "`http1_only` does without HTTP/2",
             Kind::HeadTooLarge => "`max_headers` and `max_head_bytes` allow more",
             Kind::TooManyInformational => "`max_informational` allows more",

@@ -4,7 +4,7 @@ use std::{error::Error as StdError, fmt, io, sync::Arc};
 
 use super::marks::Exchange;
 use crate::{
-    error::{Error, Kind, find},
+    error::{Error, Kind, Why, find},
     hooks::{CloseReason, RetryReason},
     phase::Phase,
 };
@@ -17,7 +17,8 @@ pub(super) fn of_exchange(error: hyper::Error, exchange: &Exchange) -> Error {
     let phase = exchange.phase();
     // hyper tells such an end in several ways, as it happens: what it read, what it could not write, or that it ended.
     if exchange.wire.is_foreign() {
-        return Error::with(Kind::Http2ProtocolError, phase, Foreign);
+        let why = Why::new("the server answers in something else than HTTP/2");
+        return Error::with(Kind::Http2ProtocolError, phase, why);
     }
     let kind = exchange.aborted().unwrap_or_else(|| kind(&error, phase));
     let phase = match kind {
@@ -157,18 +158,6 @@ pub(super) fn refused(error: &hyper::Error, exchange: &Exchange, goaway: Option<
     let above = marks.stream_id.map_or(!marks.dispatched, |stream| stream > last);
     above.then_some(RetryReason::GoAway)
 }
-
-/// The peer was asked for HTTP/2.
-#[derive(Debug)]
-struct Foreign;
-
-impl fmt::Display for Foreign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the server answers in something else than HTTP/2")
-    }
-}
-
-impl StdError for Foreign {}
 
 /// The peer sends interim responses and no answer.
 #[derive(Debug)]
