@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderMap, Method, StatusCode, Uri};
+use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
 
 use super::{
@@ -21,14 +21,13 @@ use super::{
     body::Carrying,
     failure::{BodyError, TooManyInterim},
     gathering::Gathering,
+    terms::{Fields, Terms},
     upload::{May, Upload},
     wire::Wire,
 };
 use crate::{
     clock,
-    connection::Protocol,
     error::{Error, Kind},
-    facts::Wanted,
     hooks::{emit::Hooks, *},
     phase::Phase,
     redact::Hidden,
@@ -61,35 +60,6 @@ pub(crate) struct Exchange {
 
 /// HTTP/2: a head does not begin with a status that can be read: the peer uses a table that it was told not to use.
 pub(super) struct Untold;
-
-/// What one exchange is held to.
-#[derive(Debug, Default, Clone, Copy)]
-pub(crate) struct Terms {
-    /// The body waits for `100 Continue`, at most for so long.
-    pub(crate) expect: Option<Duration>,
-    /// Interim responses that are taken.
-    pub(crate) max_informational: u16,
-    /// Bytes of a head or of trailers that are taken.
-    pub(crate) max_head_bytes: usize,
-    /// Fields of a head or of trailers that are taken.
-    pub(crate) max_headers: usize,
-    /// CONNECT: the stream stays open behind a head without a body.
-    pub(crate) is_connect: bool,
-    /// From the request's last byte to the head of its response.
-    pub(crate) response_header: Option<Duration>,
-    /// Between two pieces of the body, while its reader waits.
-    pub(crate) body_idle: Option<Duration>,
-    /// What is gathered beside the marks, if anybody listens.
-    pub(crate) facts: Wanted,
-}
-
-/// What `wrote_header_field` reports: kept only where somebody asks for it.
-pub(crate) struct Fields {
-    pub(crate) protocol: Protocol,
-    pub(crate) method: Method,
-    pub(crate) uri: Uri,
-    pub(crate) headers: HeaderMap,
-}
 
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Marks {
@@ -663,19 +633,5 @@ impl Exchange {
 fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-impl Fields {
-    fn each(&self, mut tell: impl FnMut(&str, &[u8])) {
-        if self.protocol == Protocol::Http2 {
-            tell(":method", self.method.as_str().as_bytes());
-            tell(":scheme", self.uri.scheme_str().unwrap_or_default().as_bytes());
-            tell(":authority", self.uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
-            tell(":path", self.uri.path_and_query().map_or("/", |path| path.as_str()).as_bytes());
-        }
-        for (name, value) in &self.headers {
-            tell(name.as_str(), value.as_bytes());
-        }
     }
 }

@@ -17,6 +17,7 @@ mod in_flight;
 mod lateness;
 mod marks;
 mod sensor;
+mod terms;
 mod upload;
 mod wire;
 
@@ -53,7 +54,8 @@ pub(crate) use self::{
     body::{Ending, Payload, RequestBody, asks_to_close, expects_continue},
     driver::Driver,
     in_flight::{Asks, Failed},
-    marks::{Exchange, Fields, Terms},
+    marks::Exchange,
+    terms::{Fields, Terms},
 };
 use crate::{
     config::ExchangeConfig,
