@@ -305,6 +305,12 @@ impl Wire {
         known.as_ref().map(|(_, exchange)| exchange)
     }
 
+    /// The same with its last frame, and lets go of it: an idle connection holds no exchange.
+    fn last(&self, id: u32, known: &mut Known) -> Option<Arc<Exchange>> {
+        self.stream(id, known)?;
+        known.take().map(|(_, exchange)| exchange)
+    }
+
     fn forget(&self, id: u32) {
         self.http2(|streams| streams.forget(id));
     }
@@ -325,12 +331,14 @@ impl Wire {
     pub(super) fn told_out(&self, fact: Fact, at: Option<Instant>, known: &mut Known) {
         match fact {
             Fact::Head { stream, ends, .. } => {
-                let Some(exchange) = self.opened(stream, ends) else { return };
-                exchange.wrote_headers(at);
-                if ends {
-                    self.request_over(stream, at, exchange);
-                } else {
+                if let Some(exchange) = self.opened(stream, ends) {
                     *known = Some((stream, exchange));
+                }
+                if let Some(exchange) = self.stream(stream, known) {
+                    exchange.wrote_headers(at);
+                }
+                if ends {
+                    self.sending_over(stream, at, known);
                 }
             }
             Fact::HeadersBegin { stream, ends, .. } => {
@@ -384,18 +392,9 @@ impl Wire {
         }
     }
 
-    /// The last frame of a stream has reached the socket.
-    fn sending_over(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
-        if self.stream(stream, known).is_some()
-            // It is let go of here: an idle connection holds no exchange.
-            && let Some((_, exchange)) = known.take()
-        {
-            self.request_over(stream, at, exchange);
-        }
-    }
-
     /// The last frame of a request has reached the socket.
-    fn request_over(&self, stream: u32, at: Option<Instant>, exchange: Arc<Exchange>) {
+    fn sending_over(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
+        let Some(exchange) = self.last(stream, known) else { return };
         let marks = exchange.marks();
         if marks.body_bytes.is_some()
             && let Some(Some(blocked)) = self.http2(|streams| streams.flow.ended(stream, at))
@@ -489,16 +488,13 @@ impl Wire {
 
     /// The last frame of a response was readable.
     fn answered_whole(&self, stream: u32, at: Option<Instant>, known: &mut Known) {
-        if self.stream(stream, known).is_some()
-            && let Some((_, exchange)) = known.take()
-        {
-            exchange.arrived(at);
-            // It stays known until the request's side is over too.
-            if exchange.read_last(at) {
-                self.forget(stream);
-            }
-            exchange.response_over();
+        let Some(exchange) = self.last(stream, known) else { return };
+        exchange.arrived(at);
+        // It stays known until the request's side is over too.
+        if exchange.read_last(at) {
+            self.forget(stream);
         }
+        exchange.response_over();
     }
 
     /// A header block of a response is here: interim, final, or the trailers.
