@@ -58,9 +58,6 @@ pub(crate) struct Exchange {
     waiting: Mutex<Option<Waker>>,
 }
 
-/// HTTP/2: a head does not begin with a status that can be read: the peer uses a table that it was told not to use.
-pub(super) struct Untold;
-
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Marks {
     /// Handed to the wire.
@@ -347,26 +344,6 @@ impl Exchange {
     pub(super) fn read_head(&self, at: Option<Instant>) {
         let most = self.terms.max_informational;
         self.read_and(at, |marks| marks.head_begins(at, most));
-    }
-
-    /// HTTP/2: all of a head was readable at once, which is no interim one: the final one, or trailers.
-    pub(super) fn read_whole_head(&self, status: Option<u16>, at: Option<Instant>) -> Result<(), Untold> {
-        let most = self.terms.max_informational;
-        let (mut is_final, mut told) = (false, true);
-        self.read_and(at, |marks| {
-            marks.head_begins(at, most);
-            if !marks.head_final {
-                (is_final, told) = (status.is_some(), status.is_some());
-                if told {
-                    (marks.head_final, marks.status) = (marks.head_begun, status);
-                }
-            }
-        });
-        if is_final {
-            self.arrived(at);
-            self.head_arrived(at);
-        }
-        if told { Ok(()) } else { Err(Untold) }
     }
 
     /// HTTP/2: the last bytes for this request were readable. Whether it has been written, too.

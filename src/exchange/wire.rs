@@ -17,13 +17,7 @@ use std::{
 
 use http::StatusCode;
 
-use super::{
-    flow::Flow,
-    frames::Fact,
-    heads::fields_of_block,
-    lateness::Lateness,
-    marks::{Exchange, Untold},
-};
+use super::{flow::Flow, frames::Fact, heads::fields_of_block, lateness::Lateness, marks::Exchange};
 use crate::connection::{GoAway, Http2Record, Protocol};
 
 /// Shared by a connection's sensor, its bodies and its driver.
@@ -412,11 +406,11 @@ impl Wire {
         match fact {
             Fact::Head { stream, ends, length, status } => {
                 let Some(exchange) = self.stream(stream, known) else { return };
+                exchange.read_head(at);
                 exchange.head_length(length);
-                match exchange.read_whole_head(status, at) {
-                    Ok(()) if ends => self.answered_whole(stream, at, known),
-                    Ok(()) => {}
-                    Err(Untold) => self.disagree(),
+                self.head(exchange, status, None, at);
+                if ends {
+                    self.answered_whole(stream, at, known);
                 }
             }
             Fact::Piece { stream, ends, .. } => {

@@ -23,8 +23,10 @@ use httptrace::{Client, ClientBuilder, ClientTrace, Error, ResponseBody, timelin
 use opentelemetry_sdk::trace::{InMemorySpanExporter, Sampler, SdkTracerProvider};
 
 use self::Instrument::*;
-use crate::every::every_hook;
-use crate::support::{frames::lines, origin::Origin, pass, script::Step, within};
+use crate::{
+    every::every_hook,
+    support::{frames::lines, origin::Origin, pass, script::Step, within},
+};
 
 /// Panics in every hook, and counts them.
 #[derive(Default)]

@@ -12,8 +12,10 @@ use httptrace::{Client, ClientTrace, Error, hooks::*, with_client_trace};
 use tokio::task::JoinHandle;
 
 use super::hello;
-use crate::every::every_hook;
-use crate::support::{PATIENCE, client::read, origin::Origin, within};
+use crate::{
+    every::every_hook,
+    support::{PATIENCE, client::read, origin::Origin, within},
+};
 
 type Answer = JoinHandle<Result<Bytes, Error>>;
 

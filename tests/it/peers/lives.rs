@@ -16,8 +16,8 @@ use opentelemetry::{Context, KeyValue};
 use opentelemetry_sdk::metrics::data::{AggregatedMetrics, Metric, MetricData};
 
 use super::{OK, hello, now};
-use crate::every::every_hook;
 use crate::{
+    every::every_hook,
     spans::{
         metrics,
         scene::{Scene, names, traceparent},

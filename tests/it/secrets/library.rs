@@ -20,9 +20,9 @@ use prost::Message;
 use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::{ANSWER, FIELDS, QUERY, USERINFO, WORD, assert_says_nothing};
-use crate::every::every_hook;
 use crate::{
     connector::Pipes,
+    every::every_hook,
     support::{
         PATIENCE,
         collector::Collector,
